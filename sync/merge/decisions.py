@@ -1,0 +1,283 @@
+"""The merge: what a snapshot does to a record. The design's table of rules, row by row.
+
+Arrival order proves nothing and stamps are whole seconds, so a difference that cannot be ordered leaves a
+doubt (a reason to read the customer) instead of a guess that nobody checks.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sync.merge.customers import Subscription, Value, Values
+from sync.merge.doubts import Reason
+from sync.merge.records import Record
+from sync.merge.snapshots import Snapshot
+
+
+class Verdict(StrEnum):
+    """What became of a delivery."""
+
+    APPLIED = "applied"
+    UNCHANGED = "unchanged"
+    STALE = "stale"
+    TOMBSTONED = "tombstoned"
+    CONTRADICTED = "contradicted"
+    QUARANTINED = "quarantined"
+    FAILED = "failed"
+
+
+class Kind(StrEnum):
+    """What a change of the mirror was, as `customer_changes.kind` names it."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    RESTORED = "restored"
+    ERASED = "erased"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a snapshot does: the verdict, the record from now on, the change, and the doubt it leaves."""
+
+    verdict: Verdict
+    record: Record
+    kind: Kind | None = None
+    """None when nothing that the history shows has changed."""
+    columns: tuple[str, ...] = ()
+    """Columns whose value changed."""
+    doubt: Reason | None = None
+
+
+def merge(
+    record: Record | None, snapshot: Snapshot, subscription: Subscription, window: timedelta
+) -> Decision:
+    """Decide what an ordinary snapshot does: a delivery, a write, a fenced read or list item."""
+    if record is None:
+        return _first(snapshot, subscription)
+    if record.deleted_at is not None:
+        return _onto_tombstone(record, snapshot, window)
+    if snapshot.deleted:
+        return _deletion(record, snapshot, window)
+    return _onto_live(record, snapshot, window)
+
+
+def accept(record: Record | None, snapshot: Snapshot, subscription: Subscription) -> Decision:
+    """Decide what an authoritative answer does (an unfenced read, a list item that covers all): it stands."""
+    if record is None:
+        first = _first(snapshot, subscription)
+        return replace(first, record=_verified(first.record, snapshot), doubt=None)
+    columns = _differing(record.values, snapshot.values)
+    back = record.deleted_at is not None
+    now = replace(
+        _verified(record, snapshot),
+        values=_overlaid(record.values, snapshot.values) if columns else record.values,
+        as_of=snapshot.as_of,
+        rests_on_arrival=snapshot.rests_on_arrival,
+        position=snapshot.position,
+        settled_at=_settled(record, snapshot),
+        changed_at=snapshot.arrived_at if columns or back else record.changed_at,
+        partial=False,
+        deleted_at=None,
+    )
+    if back:
+        return Decision(Verdict.APPLIED, now, Kind.RESTORED, columns)
+    if columns:
+        return Decision(Verdict.APPLIED, now, Kind.UPDATED, columns)
+    return Decision(Verdict.UNCHANGED, now)
+
+
+def accept_missing(record: Record, *, arrived_at: datetime, position: int) -> Decision:
+    """Decide what a proven 404 does: a tombstone, or the confirmation of one."""
+    gone = record.deleted_at is not None
+    now = replace(
+        record,
+        as_of=arrived_at,
+        rests_on_arrival=True,
+        position=position,
+        settled_at=max(record.settled_at, arrived_at),
+        changed_at=record.changed_at if gone else arrived_at,
+        deleted_at=record.deleted_at or arrived_at,
+        verified_at=arrived_at,
+        read_at=arrived_at,
+        read_as_of=arrived_at,
+        read_position=position,
+    )
+    if gone:
+        return Decision(Verdict.UNCHANGED, now)
+    return Decision(Verdict.TOMBSTONED, now, Kind.DELETED)
+
+
+def compare_listed(record: Record, snapshot: Snapshot) -> Reason | None:
+    """Say why a customer that was listed with only part of its fields must be read; None: nothing differs."""
+    if record.deleted_at is not None:
+        return Reason.LISTED_THOUGH_DELETED
+    if _differing(record.values, snapshot.values):
+        return Reason.LISTED_DIFFERENTLY
+    return Reason.PARTIAL if record.partial else None
+
+
+def _first(snapshot: Snapshot, subscription: Subscription) -> Decision:
+    values: Values = dict.fromkeys(subscription.columns)
+    values |= snapshot.values
+    record = Record(
+        customer_id=snapshot.customer_id,
+        values=values,
+        as_of=snapshot.as_of,
+        rests_on_arrival=snapshot.rests_on_arrival,
+        position=snapshot.position,
+        settled_at=max(snapshot.as_of, snapshot.arrived_at),
+        first_seen_at=snapshot.arrived_at,
+        first_seen_by=snapshot.source,
+        changed_at=snapshot.arrived_at,
+        partial=not snapshot.complete,
+        deleted_at=snapshot.arrived_at if snapshot.deleted else None,
+    )
+    if snapshot.deleted:
+        return Decision(Verdict.TOMBSTONED, record, Kind.DELETED, (), Reason.CONFIRMATION)
+    doubt = Reason.CONFIRMATION if snapshot.complete else Reason.PARTIAL
+    columns = tuple(column for column, value in values.items() if value is not None)
+    return Decision(Verdict.APPLIED, record, Kind.CREATED, columns, doubt)
+
+
+def _verified(record: Record, snapshot: Snapshot) -> Record:
+    return replace(
+        record,
+        verified_at=snapshot.arrived_at,
+        read_at=snapshot.arrived_at,
+        read_as_of=snapshot.as_of,
+        read_position=snapshot.position,
+    )
+
+
+def _onto_live(record: Record, snapshot: Snapshot, window: timedelta) -> Decision:
+    columns = _differing(record.values, snapshot.values)
+    fills = record.partial and snapshot.complete
+    if not columns:
+        now = _advanced(record, snapshot) if snapshot.complete else _heard(record, snapshot)
+        return Decision(Verdict.UNCHANGED, replace(now, partial=False) if fills else now)
+    if fills and all(record.values[column] is None for column in columns):
+        return _applied(record, snapshot, columns, Reason.CONFIRMATION)
+    ambiguous = _ambiguous(record, snapshot, window)
+    if _later(record, snapshot) and not _known_to_read(record, snapshot):
+        doubt = Reason.AMBIGUOUS if ambiguous else Reason.CONFIRMATION
+        return _applied(record, snapshot, columns, doubt)
+    doubt = Reason.AMBIGUOUS if ambiguous else Reason.STALE
+    return Decision(Verdict.STALE, _heard(record, snapshot), doubt=doubt)
+
+
+def _deletion(record: Record, snapshot: Snapshot, window: timedelta) -> Decision:
+    ambiguous = _ambiguous(record, snapshot, window)
+    overtaken = record.read_as_of is not None and snapshot.as_of < record.read_as_of
+    if _known_to_read(record, snapshot) or (overtaken and not ambiguous):
+        return Decision(Verdict.STALE, _heard(record, snapshot), doubt=Reason.STALE)
+    doubt = Reason.AMBIGUOUS if ambiguous else Reason.CONFIRMATION
+    if not ambiguous and record.as_of > snapshot.as_of:
+        doubt = Reason.CONTRADICTED
+    now = replace(
+        _advanced(record, snapshot),
+        values=_later_values(record, snapshot),
+        changed_at=snapshot.arrived_at,
+        verified_at=None,
+        deleted_at=snapshot.arrived_at,
+    )
+    return Decision(Verdict.TOMBSTONED, now, Kind.DELETED, (), doubt)
+
+
+def _onto_tombstone(record: Record, snapshot: Snapshot, window: timedelta) -> Decision:
+    if snapshot.deleted:
+        now = replace(_advanced(record, snapshot), values=_later_values(record, snapshot))
+        differs = _ambiguous(record, snapshot, window) and _differing(record.values, snapshot.values)
+        return Decision(Verdict.UNCHANGED, now, doubt=Reason.AMBIGUOUS if differs else None)
+    if _known_to_read(record, snapshot):
+        return Decision(Verdict.STALE, _heard(record, snapshot), doubt=Reason.STALE)
+    rests_on_arrival = record.rests_on_arrival or snapshot.rests_on_arrival
+    if not rests_on_arrival and snapshot.as_of < record.as_of - window:
+        return Decision(Verdict.STALE, _heard(record, snapshot))
+    return Decision(Verdict.CONTRADICTED, _heard(record, snapshot), doubt=Reason.CONTRADICTED)
+
+
+def _applied(record: Record, snapshot: Snapshot, columns: tuple[str, ...], doubt: Reason) -> Decision:
+    now = replace(
+        _advanced(record, snapshot),
+        values=_overlaid(record.values, snapshot.values),
+        changed_at=snapshot.arrived_at,
+        verified_at=None,
+        partial=record.partial and not snapshot.complete,
+    )
+    return Decision(Verdict.APPLIED, now, Kind.UPDATED, columns, doubt)
+
+
+def _overlaid(values: Values, carried: Values) -> Values:
+    """Put `carried` over `values`. Unknown fields are overlaid one by one: an absent one says nothing."""
+    overlaid = {**values, **carried}
+    if "other" in carried:
+        overlaid["other"] = {**_fields(values.get("other")), **_fields(carried["other"])}
+    return overlaid
+
+
+def _differing(values: Values, carried: Values) -> tuple[str, ...]:
+    """Name the columns in which `carried` says something else."""
+    return tuple(
+        column
+        for column, value in carried.items()
+        if (_other_differs(values.get(column), value) if column == "other" else values.get(column) != value)
+    )
+
+
+def _other_differs(known: Value, carried: Value) -> bool:
+    fields = _fields(known)
+    return any(
+        name not in fields or _canonical(fields[name]) != _canonical(value)
+        for name, value in _fields(carried).items()
+    )
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True)  # 1 and true are equal in Python, not in JSON
+
+
+def _fields(value: Value) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _ambiguous(record: Record, snapshot: Snapshot, window: timedelta) -> bool:
+    return (
+        record.rests_on_arrival or snapshot.rests_on_arrival or abs(record.as_of - snapshot.as_of) <= window
+    )
+
+
+def _later(record: Record, snapshot: Snapshot) -> bool:
+    return (snapshot.as_of, snapshot.position) > (record.as_of, record.position)
+
+
+def _later_values(record: Record, snapshot: Snapshot) -> Values:
+    return _overlaid(record.values, snapshot.values) if _later(record, snapshot) else record.values
+
+
+def _known_to_read(record: Record, snapshot: Snapshot) -> bool:
+    """Say whether it had been applied before the last authoritative read began: then it never overrides."""
+    return 0 < snapshot.position <= record.read_position
+
+
+def _settled(record: Record, snapshot: Snapshot) -> datetime:
+    return max(record.settled_at, snapshot.as_of, snapshot.arrived_at)
+
+
+def _heard(record: Record, snapshot: Snapshot) -> Record:
+    """Remember only that something came in: a read counts once upstream has had time to show it."""
+    return replace(record, settled_at=_settled(record, snapshot))
+
+
+def _advanced(record: Record, snapshot: Snapshot) -> Record:
+    if not _later(record, snapshot):
+        return _heard(record, snapshot)
+    return replace(
+        record,
+        as_of=snapshot.as_of,
+        rests_on_arrival=snapshot.rests_on_arrival,
+        position=snapshot.position,
+        settled_at=_settled(record, snapshot),
+    )
