@@ -1,0 +1,16 @@
+"""The durable log of deliveries. One process writes it (`InboxWriter`), any may read it (`InboxReader`)."""
+
+from receiver.inbox.delivery import Delivery, FailedCommits, Refusal, Start
+from receiver.inbox.reader import InboxReader
+from receiver.inbox.writer import CommitFailed, InboxWriter, QueueFull
+
+__all__ = [
+    "CommitFailed",
+    "Delivery",
+    "FailedCommits",
+    "InboxReader",
+    "InboxWriter",
+    "QueueFull",
+    "Refusal",
+    "Start",
+]

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One accepted webhook POST, as it lies in the inbox."""
+
+    position: int  # in this inbox, rising, never used again
+    id: str  # UUIDv7: its public name
+    company_id: int
+    topic: str  # "customers/updated"
+    received_at: datetime  # UTC
+    headers: Mapping[str, str]  # lower-case names; only those that carry no secret
+    body: bytes  # as it came: signed, not parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How often, and when, requests were refused for one reason."""
+
+    reason: str  # the error code of the answer
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One run of the receiver; `stopped_at` is None while it runs, and for good after a kill."""
+
+    number: int
+    started_at: datetime
+    stopped_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCommits:
+    """A time in which the inbox could not be written and verified deliveries were refused."""
+
+    number: int
+    first_at: datetime
+    last_at: datetime
+    refused: int
+    reason: str

@@ -1,0 +1,118 @@
+"""What the receiver notes of itself: refused requests and times in which the inbox could not be written.
+
+Kept in memory until a commit takes them, so that a flood of refusals costs one small write a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert, update
+
+from receiver.inbox.schema import failed_commits, refusals
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+    def __add__(self, later: _Span) -> _Span:
+        return _Span(
+            self.count + later.count, min(self.first_at, later.first_at), max(self.last_at, later.last_at)
+        )
+
+
+@dataclass(slots=True)
+class _Page:
+    refused: dict[tuple[int, str], _Span] = field(default_factory=dict)
+    outage: _Span | None = None
+    reason: str = ""
+
+
+class Notes:
+    """Counts and times not yet on disk, and whether the last commit failed."""
+
+    def __init__(self) -> None:
+        self.failing = False
+        self._page = _Page()
+        self._something = asyncio.Event()
+
+    def refuse(self, company_id: int, reason: str, now: datetime) -> None:
+        key, span = (company_id, reason), _Span(1, now, now)
+        known = self._page.refused.get(key)
+        self._page.refused[key] = known + span if known else span
+        self._something.set()
+
+    def failed(self, refused: int, reason: str, now: datetime) -> bool:
+        """Note a commit that failed, with how many deliveries; give whether it is the first to fail."""
+        first, self.failing = not self.failing, True
+        span = _Span(refused, now, now)
+        self._page.outage = self._page.outage + span if self._page.outage else span
+        self._page.reason = reason
+        self._something.set()
+        return first
+
+    def committed(self) -> bool:
+        """Note a commit that succeeded; give whether it is the first after failed ones."""
+        recovered, self.failing = self.failing, False
+        return recovered
+
+    async def wait(self) -> None:
+        """Until there is something to write."""
+        await self._something.wait()
+
+    def take(self) -> _Page:
+        page, self._page = self._page, _Page()
+        self._something.clear()
+        return page
+
+    def put_back(self, page: _Page) -> None:
+        """`page` was not written: what came meanwhile is added to it."""
+        for key, span in self._page.refused.items():
+            known = page.refused.get(key)
+            page.refused[key] = known + span if known else span
+        if self._page.outage:
+            page.outage = page.outage + self._page.outage if page.outage else self._page.outage
+            page.reason = self._page.reason
+        self._page = replace(page)
+        self._something.set()
+
+
+async def write(connection: AsyncConnection, page: _Page) -> None:
+    for (company_id, reason), span in page.refused.items():
+        columns = refusals.c
+        changed = await connection.execute(
+            update(refusals)
+            .where(columns.company_id == company_id, columns.reason == reason)
+            .values(count=columns.count + span.count, last_at=span.last_at)
+        )
+        if changed.rowcount == 0:
+            await connection.execute(
+                insert(refusals),
+                {
+                    "company_id": company_id,
+                    "reason": reason,
+                    "count": span.count,
+                    "first_at": span.first_at,
+                    "last_at": span.last_at,
+                },
+            )
+    if page.outage:
+        await connection.execute(
+            insert(failed_commits),
+            {
+                "first_at": page.outage.first_at,
+                "last_at": page.outage.last_at,
+                "refused": page.outage.count,
+                "reason": page.reason,
+            },
+        )

@@ -1,0 +1,168 @@
+"""The inbox as everyone but its owner sees it: read-only, by position."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Self
+
+from sqlalchemy import func, or_, select
+
+from receiver.database import open_reader
+from receiver.errors import MirrorError
+from receiver.inbox.delivery import Delivery, FailedCommits, Refusal, Start
+from receiver.inbox.schema import NOBODY, accepted, deliveries, failed_commits, identity, refusals, starts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Any
+
+    from sqlalchemy import Select
+    from sqlalchemy.engine import Row
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+_NAMES_AT_ONCE = 500
+
+_identity = select(identity.c.identity)
+_delivery = select(
+    deliveries.c.position,
+    deliveries.c.id,
+    deliveries.c.company_id,
+    deliveries.c.topic,
+    deliveries.c.received_at,
+    deliveries.c.headers,
+    deliveries.c.body,
+)
+
+
+class InboxReader:
+    """Reads `inbox.db` while the receiver writes it; any number may, in any process of the same user."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the inbox at `path`; `StoreMissing` when no receiver has made it yet."""
+        return cls(open_reader(path))
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def identity(self) -> str:
+        """Give the UUID of this inbox. Another one than before means that deliveries are missing."""
+        found = await self._one(_identity)
+        if found is None:
+            raise MirrorError(
+                "The inbox has no identity yet: its receiver is about to start for the first time."
+            )
+        return str(found[0])
+
+    async def read(self, company_id: int, after: int, limit: int) -> list[Delivery]:
+        """Give a company's deliveries behind position `after`, in order, at most `limit`."""
+        return await self._deliveries(
+            _delivery.where(deliveries.c.company_id == company_id, deliveries.c.position > after)
+            .order_by(deliveries.c.position)
+            .limit(limit)
+        )
+
+    async def first_position(self, after: int) -> int | None:
+        """Give the lowest position behind `after`, of any company; above `after` + 1 some are missing."""
+        found = await self._one(select(func.min(deliveries.c.position)).where(deliveries.c.position > after))
+        return None if found is None or found[0] is None else int(found[0])
+
+    async def head(self) -> int:
+        """Give the highest position that is there; 0 when none is."""
+        found = await self._one(select(func.max(deliveries.c.position)))
+        return 0 if found is None or found[0] is None else int(found[0])
+
+    async def pending(self, company_id: int, after: int) -> tuple[int, datetime | None]:
+        """How many deliveries of a company lie behind `after`, and when the first of them came."""
+        behind = (deliveries.c.company_id == company_id, deliveries.c.position > after)
+        first = (
+            select(deliveries.c.received_at)
+            .where(*behind)
+            .order_by(deliveries.c.position)
+            .limit(1)
+            .scalar_subquery()
+        )
+        found = await self._one(select(func.count(), first).select_from(deliveries).where(*behind))
+        return (0, None) if found is None else (int(found[0]), found[1])
+
+    async def find(self, ids: Collection[str]) -> list[Delivery]:
+        """Give the deliveries of these names that are still there, in order of position."""
+        names = sorted(set(ids))
+        found: list[Delivery] = []
+        for start in range(0, len(names), _NAMES_AT_ONCE):
+            part = names[start : start + _NAMES_AT_ONCE]
+            found += await self._deliveries(_delivery.where(deliveries.c.id.in_(part)))
+        return sorted(found, key=lambda delivery: delivery.position)
+
+    async def newest(self, company_id: int) -> datetime | None:
+        """When the newest delivery of a company came."""
+        found = await self._one(
+            select(deliveries.c.received_at)
+            .where(deliveries.c.company_id == company_id)
+            .order_by(deliveries.c.position.desc())
+            .limit(1)
+        )
+        return None if found is None else found[0]
+
+    async def accepted(self, company_id: int) -> int:
+        """How many deliveries of a company were ever stored, whatever retention has removed."""
+        found = await self._one(select(accepted.c.count).where(accepted.c.company_id == company_id))
+        return 0 if found is None else int(found[0])
+
+    async def refusals(self, company_id: int) -> list[Refusal]:
+        """Refused requests by reason; those that named no company of ours are among them."""
+        rows = await self._all(
+            select(
+                refusals.c.reason,
+                func.sum(refusals.c.count),
+                func.min(refusals.c.first_at),
+                func.max(refusals.c.last_at),
+            )
+            .where(or_(refusals.c.company_id == company_id, refusals.c.company_id == NOBODY))
+            .group_by(refusals.c.reason)
+            .order_by(refusals.c.reason)
+        )
+        return [Refusal(reason, int(count), first_at, last_at) for reason, count, first_at, last_at in rows]
+
+    async def starts(self) -> list[Start]:
+        rows = await self._all(
+            select(starts.c.number, starts.c.started_at, starts.c.stopped_at).order_by(starts.c.number)
+        )
+        return [Start(*row) for row in rows]
+
+    async def failed_commits(self) -> list[FailedCommits]:
+        columns = failed_commits.c
+        rows = await self._all(
+            select(
+                columns.number, columns.first_at, columns.last_at, columns.refused, columns.reason
+            ).order_by(columns.number)
+        )
+        return [FailedCommits(*row) for row in rows]
+
+    async def _deliveries(self, statement: Select[*tuple[Any, ...]]) -> list[Delivery]:
+        return [
+            Delivery(position, id_, company_id, topic, received_at, json.loads(headers), body)
+            for position, id_, company_id, topic, received_at, headers, body in await self._all(statement)
+        ]
+
+    async def _all(self, statement: Select[*tuple[Any, ...]]) -> list[Row[*tuple[Any, ...]]]:
+        async with self._engine.connect() as connection:
+            return list((await connection.execute(statement)).all())
+
+    async def _one(self, statement: Select[*tuple[Any, ...]]) -> Row[*tuple[Any, ...]] | None:
+        async with self._engine.connect() as connection:
+            return (await connection.execute(statement)).first()

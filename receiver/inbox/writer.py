@@ -1,0 +1,340 @@
+"""The inbox as its owner writes it: whoever waits shares one commit, and is answered after it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Self
+from uuid import uuid4
+
+import structlog
+import uuid_utils
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from receiver.database import is_unavailable, migrate, open_writer
+from receiver.errors import MirrorError
+from receiver.inbox.notes import Notes, write
+from receiver.inbox.schema import MIGRATIONS, accepted, deliveries, identity, starts
+from receiver.ownership import Ownership
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+log = structlog.get_logger("receiver")
+
+QUEUE_BYTES = 64 * 1024 * 1024
+TRIED_IN_VAIN = 3  # single commits that the store refuses before the rest of a batch is given up
+FORGOTTEN_AT_ONCE = 500
+
+
+class QueueFull(MirrorError):  # noqa: N818 - it says what is the case
+    """More deliveries wait for a commit than may."""
+
+
+class CommitFailed(MirrorError):  # noqa: N818 - it says what is the case
+    """The delivery is not on disk."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    row: dict[str, object]
+    size: int
+    stored: asyncio.Future[None]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _new_id() -> str:
+    return str(uuid_utils.uuid7())
+
+
+class InboxWriter:
+    """The owner of `inbox.db`: holds its lock, its one writing connection and the queue before the commit."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        ownership: Ownership,
+        *,
+        queue_limit: int,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
+        committed: Callable[[], None],
+    ) -> None:
+        self._notes = Notes()
+        self._engine = engine
+        self._ownership = ownership
+        self._queue_limit = queue_limit
+        self._clock = clock
+        self._new_id = new_id
+        self._committed = committed
+        self._start = 0
+        self._waiting: deque[_Waiting] = deque()
+        self._bytes = 0
+        self._something = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._closing = False
+        self._committer: asyncio.Task[None] | None = None
+        self._noter: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        queue_limit: int = 10_000,
+        clock: Callable[[], datetime] = _utc_now,
+        new_id: Callable[[], str] = _new_id,
+        committed: Callable[[], None] = lambda: None,
+    ) -> Self:
+        """Own the inbox at `path`, made or migrated if need be; `committed` is called after each commit.
+
+        Raises `OwnedElsewhere`, `NewerDatabase`, `MigrationFailed`, or `MirrorError` for a directory or disk
+        that cannot serve.
+        """
+        ownership = Ownership.take(path.parent, path.stem, "the receiver")
+        try:
+            await asyncio.to_thread(migrate, path, MIGRATIONS)
+            engine = open_writer(path)
+            writer = cls(
+                engine, ownership, queue_limit=queue_limit, clock=clock, new_id=new_id, committed=committed
+            )
+            try:
+                await writer._begin()
+            except Exception as error:
+                await engine.dispose()
+                if is_unavailable(error):
+                    raise MirrorError(f"{path} cannot be written: {_reason(error)}.") from error
+                raise
+        except BaseException:
+            ownership.close()
+            raise
+        return writer
+
+    async def _begin(self) -> None:
+        now = self._clock()
+        async with self._engine.begin() as connection:
+            if (await connection.execute(select(identity.c.number))).first() is None:
+                await connection.execute(
+                    insert(identity), {"number": 1, "identity": str(uuid4()), "created_at": now}
+                )
+            await connection.execute(insert(starts), {"started_at": now})
+            self._start = (
+                await connection.execute(select(starts.c.number).order_by(starts.c.number.desc()))
+            ).scalar_one()
+        self._committer = asyncio.create_task(self._commit_for_ever(), name="inbox commits")
+        self._noter = asyncio.create_task(self._note_for_ever(), name="inbox notes")
+
+    async def close(self) -> None:
+        """Commit what waits, note the stop, give up the lock. Later appends raise `CommitFailed`."""
+        if self._closing:
+            return
+        self._closing = True
+        self._something.set()
+        if self._committer is not None:
+            await self._committer
+        if self._noter is not None:
+            self._noter.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._noter
+        await self._write_notes(stopped=True)
+        await self._engine.dispose()
+        self._ownership.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def append(self, company_id: int, topic: str, headers: Mapping[str, str], body: bytes) -> str:
+        """Store one delivery and give its name, once it is on disk.
+
+        Raises `QueueFull` at once, or `CommitFailed` when the store did not take it.
+        """
+        if len(self._waiting) >= self._queue_limit or self._bytes >= QUEUE_BYTES:
+            raise QueueFull(f"{len(self._waiting)} deliveries wait for a commit, as many as may.")
+        if self._closing:
+            raise CommitFailed("The receiver is stopping.")
+        name = self._new_id()
+        waiting = _Waiting(
+            row={
+                "id": name,
+                "company_id": company_id,
+                "topic": topic,
+                "received_at": self._clock(),
+                "headers": json.dumps(headers, separators=(",", ":")) if headers else "{}",
+                "body": body,
+            },
+            size=len(body),
+            stored=asyncio.get_running_loop().create_future(),
+        )
+        self._waiting.append(waiting)
+        self._bytes += waiting.size
+        self._something.set()
+        await waiting.stored
+        return name
+
+    def refuse(self, company_id: int, reason: str) -> None:
+        """Count a refused request; written within a second or so."""
+        self._notes.refuse(company_id, reason, self._clock())
+
+    @property
+    def full(self) -> bool:
+        return len(self._waiting) >= self._queue_limit or self._bytes >= QUEUE_BYTES
+
+    async def can_commit(self) -> bool:
+        """Whether a delivery would be stored now: the last commit succeeded, or one tried here does."""
+        if self._closing or self.full:
+            return False
+        if self._notes.failing:
+            await self._write_notes()
+        return not self._notes.failing
+
+    async def forget(self, company_id: int, *, through: int, before: datetime, keep: Collection[str]) -> int:
+        """Remove a company's deliveries at or before position `through` that came before `before`.
+
+        Those named in `keep` stay. Small transactions, between which deliveries are committed; stops at the
+        first stretch in which none is old enough. Gives how many went.
+        """
+        kept = frozenset(keep)
+        gone = after = 0
+        while True:
+            async with self._writing, self._engine.begin() as connection:
+                stretch = (
+                    await connection.execute(
+                        select(deliveries.c.position, deliveries.c.id, deliveries.c.received_at)
+                        .where(
+                            deliveries.c.company_id == company_id,
+                            deliveries.c.position > after,
+                            deliveries.c.position <= through,
+                        )
+                        .order_by(deliveries.c.position)
+                        .limit(FORGOTTEN_AT_ONCE)
+                    )
+                ).all()
+                old = [row for row in stretch if row.received_at < before]
+                doomed = [{"doomed": row.position} for row in old if row.id not in kept]
+                if doomed:
+                    await connection.execute(_forget, doomed)
+            gone += len(doomed)
+            if not old:
+                return gone
+            after = stretch[-1].position
+
+    async def _commit_for_ever(self) -> None:
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            while self._waiting:
+                batch = list(self._waiting)
+                self._waiting.clear()
+                self._bytes = 0
+                await self._commit(batch)
+            if self._closing:
+                return
+
+    async def _commit(self, batch: Sequence[_Waiting]) -> None:
+        error = await self._try(batch)
+        if error is None or len(batch) == 1:
+            self._settle(batch, error)
+            return
+        in_vain = 0  # one bad row must not fail its neighbours, nor a full disk keep them waiting
+        for waiting in batch:
+            if in_vain < TRIED_IN_VAIN:
+                error = await self._try([waiting])
+                in_vain = in_vain + 1 if error is not None and is_unavailable(error) else 0
+            self._settle([waiting], error)
+
+    async def _try(self, batch: Sequence[_Waiting]) -> Exception | None:
+        counts: dict[object, int] = {}
+        for waiting in batch:
+            company_id = waiting.row["company_id"]
+            counts[company_id] = counts.get(company_id, 0) + 1
+        try:
+            async with self._writing, self._engine.begin() as connection:
+                await connection.execute(_insert, [waiting.row for waiting in batch])
+                for company_id, count in counts.items():
+                    await _count(connection, company_id, count)
+        except Exception as error:  # noqa: BLE001 - whatever it is, each request of the batch is answered with it
+            return error
+        return None
+
+    def _settle(self, batch: Sequence[_Waiting], error: Exception | None) -> None:
+        if error is None:
+            self._succeeded()
+        else:
+            self._failed(len(batch), error)
+        for waiting in batch:
+            if waiting.stored.done():
+                continue  # its request was cancelled
+            if error is None:
+                waiting.stored.set_result(None)
+            else:
+                failure = CommitFailed(f"The delivery could not be stored: {_reason(error)}.")
+                failure.__cause__ = error
+                waiting.stored.set_exception(failure)
+        if error is None:
+            self._committed()
+
+    def _succeeded(self) -> None:
+        if self._notes.committed():
+            log.info("Deliveries are stored again.", action="commits_recovered")
+
+    def _failed(self, refused: int, error: Exception) -> None:
+        if self._notes.failed(refused, _reason(error), self._clock()):
+            log.error(
+                "Deliveries cannot be stored; they are refused with 503 until they can.",
+                reason=_reason(error),
+                action="commit_failed",
+            )
+
+    async def _note_for_ever(self) -> None:
+        while True:
+            await self._notes.wait()
+            await self._write_notes()
+            await asyncio.sleep(1)
+
+    async def _write_notes(self, *, stopped: bool = False) -> None:
+        page = self._notes.take()
+        try:
+            async with self._writing, self._engine.begin() as connection:
+                await write(connection, page)
+                if stopped:
+                    mine = starts.c.number == self._start
+                    await connection.execute(update(starts).where(mine).values(stopped_at=self._clock()))
+        except Exception as error:
+            self._notes.put_back(page)
+            if not is_unavailable(error):
+                raise
+            self._failed(0, error)
+        else:
+            self._succeeded()
+
+
+_insert = insert(deliveries)
+_forget = delete(deliveries).where(deliveries.c.position == bindparam("doomed"))
+
+
+async def _count(connection: AsyncConnection, company_id: object, count: int) -> None:
+    changed = await connection.execute(
+        update(accepted).where(accepted.c.company_id == company_id).values(count=accepted.c.count + count)
+    )
+    if changed.rowcount == 0:
+        await connection.execute(insert(accepted), {"company_id": company_id, "count": count})
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error)

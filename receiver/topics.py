@@ -1,0 +1,9 @@
+"""The resources that are mirrored and the topics upstream announces them by: one row each."""
+
+from __future__ import annotations
+
+RESOURCES: dict[str, tuple[str, ...]] = {
+    "customers": ("created", "updated", "deleted"),
+}
+
+TOPICS = frozenset(f"{resource}/{event}" for resource, events in RESOURCES.items() for event in events)
