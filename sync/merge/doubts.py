@@ -24,16 +24,15 @@ class Reason(StrEnum):
     REFRESH = "refresh"
 
 
+ASKED: Final = 0
 _ORDER: Final = (
-    (Reason.ASKED,),
     (Reason.CONTRADICTED, Reason.AMBIGUOUS, Reason.STALE, Reason.FAILED),
     (Reason.UNLISTED, Reason.LISTED_DIFFERENTLY, Reason.LISTED_THOUGH_DELETED, Reason.PARTIAL),
     (Reason.CONFIRMATION,),
-    (Reason.REFRESH,),
+    (Reason.REFRESH, Reason.ASKED),
 )
-PRIORITY: Final = {reason: place for place, reasons in enumerate(_ORDER) for reason in reasons}
-"""Reason -> priority; 0 comes first."""
-ASKED: Final = PRIORITY[Reason.ASKED]
+PRIORITY: Final = {reason: place for place, reasons in enumerate(_ORDER, start=1) for reason in reasons}
+"""Reason -> priority. Lower comes first; before them all comes what a person waits for: ASKED."""
 SWEEP: Final = PRIORITY[Reason.PARTIAL]
 
 
@@ -66,28 +65,39 @@ class Doubt:
     due_at: datetime
     revision: int
     """Raised by every new doubt; a read settles only the revision that it saw when it began."""
+    born: int
+    """The revision with which it first arose."""
+    asked: bool = False
+    """A person waits for it: it comes first, and does not wait for the pause."""
     tries: int = 0
     """Reads since it arose that settled nothing: fenced or failed."""
     not_before: datetime | None = None
-    """The pause after such a read. A person's request does not wait for it."""
+    """The pause after such a read."""
 
     @property
     def priority(self) -> int:
         """Give the place in the queue; 0 comes first."""
-        return PRIORITY[self.reason]
+        return ASKED if self.asked else PRIORITY[self.reason]
 
 
 def raise_doubt(
-    known: Doubt | None, customer_id: int, reason: Reason, due_at: datetime, revision: int
+    known: Doubt | None,
+    customer_id: int,
+    reason: Reason,
+    due_at: datetime,
+    revision: int,
+    *,
+    asked: bool = False,
 ) -> Doubt:
     """Add a doubt to what is known of a customer. It never postpones; the stronger reason stays."""
     if known is None:
-        return Doubt(customer_id, reason, due_at, revision)
+        return Doubt(customer_id, reason, due_at, revision, born=revision, asked=asked)
     return replace(
         known,
-        reason=min(reason, known.reason, key=lambda one: PRIORITY[one]),
+        reason=min(known.reason, reason, key=lambda one: PRIORITY[one]),
         due_at=min(due_at, known.due_at),
         revision=revision,
+        asked=asked or known.asked,
     )
 
 
@@ -96,7 +106,7 @@ def readable_at(doubt: Doubt, record: Record | None, timing: Timing) -> datetime
     earliest = doubt.due_at
     if record is not None:
         earliest = max(earliest, record.settled_at + timing.read_after)
-    if doubt.priority == ASKED:
+    if doubt.asked:
         return earliest
     if record is not None and record.read_at is not None:
         earliest = max(earliest, record.read_at + timing.pause)
