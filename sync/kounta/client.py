@@ -1,0 +1,174 @@
+"""The client: customers and the company, as upstream has them now."""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Final, Self
+
+import httpx2
+
+from sync.merge.customers import Customer
+
+from .auth import Auth
+from .connection import Answer, Call, Connection
+from .errors import KountaRefused
+from .lookups import NOT_FOUND, REDIRECTS, Elsewhere, Trail, checked, one_customer
+from .origin import Origin
+from .paging import Page, Walk
+from .retries import Retries
+from .shapes import COMPANY, CUSTOMERS, Company, shaped
+from .throttle import Budget, utc_now
+
+API_URL: Final = "https://api.kounta.com"
+
+
+@dataclass(frozen=True)
+class Read:
+    """What upstream says of one customer: None when it answered 404.
+
+    A 404 also comes when access is lost: it is to be believed once `Kounta.proven_after(sent)`. `asked_at`
+    and `answered_at` are by our clock (UTC).
+    """
+
+    customer: Customer | None
+    asked_at: datetime
+    answered_at: datetime
+    sent: int
+
+
+class Kounta:
+    """The customers of one company, asked of upstream; use it as `async with Kounta(...) as kounta`.
+
+    Every call waits for its turn in `budget` (60 a minute with Basic, unless another is given) and is tried
+    again as `retries` says. `priority` goes to the budget: the lower goes first. What fails is a KountaError.
+    """
+
+    def __init__(
+        self,
+        company_id: int,
+        *,
+        auth: Auth,
+        api_url: str = API_URL,
+        budget: Budget | None = None,
+        retries: Retries | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        if isinstance(company_id, bool) or company_id < 1:
+            raise KountaRefused(
+                f"a company's id is a number from 1, not {company_id!r}", "Check KOUNTA_COMPANY_ID"
+            )
+        self.company_id = company_id
+        self._origin = Origin(api_url)
+        self._list = f"/companies/{company_id}/customers"
+        self._connection = Connection(
+            self._origin, auth, budget=budget, retries=retries, transport=transport, clock=clock
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._connection.aclose()
+
+    def __repr__(self) -> str:
+        return f"Kounta({self.company_id}, {self._origin!r}, {self._connection.auth!r})"
+
+    @property
+    def budget(self) -> Budget:
+        return self._connection.budget
+
+    @property
+    def calls(self) -> int:
+        """Attempts that upstream answered, with whatever status; grows only."""
+        return self._connection.calls
+
+    @property
+    def calls_by_kind(self) -> Counter[str]:
+        """The same by kind: list, read, find, company."""
+        return Counter(self._connection.calls_by_kind)
+
+    @property
+    def successes(self) -> int:
+        """Answers 200 that came from below the company, and could be read; grows only."""
+        return self._connection.successes
+
+    def proven_after(self, sent: int) -> bool:
+        """Whether a call of this company and these credentials, begun after `Read.sent`, has given 200."""
+        return self._connection.proven_after(sent)
+
+    async def company(self) -> Company:
+        """Ask whose credentials these are (`/companies/me`)."""
+        call = Call(self._origin.at("/companies/me.json"), "company", proves_access=False)
+        return await self._connection.ask(call, partial(shaped, COMPANY, expected="a company"))
+
+    async def customer(self, customer_id: int, *, priority: int = 0) -> Customer | None:
+        """Give the customer of this id, complete; None when upstream answers 404."""
+        return (await self.read(customer_id, priority=priority)).customer
+
+    async def read(self, customer_id: int, *, priority: int = 0) -> Read:
+        """Like `customer`, with what the mirror needs to know about the answer."""
+        if isinstance(customer_id, bool) or customer_id < 1:
+            raise KountaRefused(f"a customer's id is a number from 1, not {customer_id!r}", "Give another id")
+        url = self._origin.at(f"{self._list}/{customer_id}.json")
+        call = Call(url, "read", also=frozenset({NOT_FOUND}), priority=priority)
+        return await self._connection.ask(call, partial(_read, customer_id))
+
+    async def customers(self, *, priority: int = 0) -> AsyncGenerator[Customer, None]:
+        """Give every customer of the list, as abridged as upstream lists it, page by page."""
+        async with aclosing(self.pages(priority=priority)) as pages:
+            async for page in pages:
+                for customer in page.customers:
+                    yield customer
+
+    async def pages(self, start: str | None = None, *, priority: int = 0) -> AsyncGenerator[Page, None]:
+        """Walk the list from its beginning, or from `start`, the `next` of a page of an earlier walk.
+
+        The list was walked to its end when the last page has no `next`; a walk that raises was not.
+        """
+        walk = Walk(self._origin, self._list)
+        url: str | None = walk.start(start)
+        while url is not None:
+            call = Call(url, "list", also=frozenset({NOT_FOUND}), priority=priority)
+            page = await self._connection.ask(call, partial(walk.page, url))
+            yield page
+            url = page.next
+
+    async def customers_by_reference_id(self, reference_id: str, *, priority: int = 0) -> list[Customer]:
+        """Give the customers that carry this reference id, perhaps none: it is not unique."""
+        url = self._origin.at(f"{self._list}.json", checked({"reference_id": reference_id}))
+        call = Call(url, "find", priority=priority)
+        return await self._connection.ask(call, partial(shaped, CUSTOMERS, expected="an array of customers"))
+
+    async def customer_by_email(self, email: str, *, priority: int = 0) -> Customer | None:
+        """Give the customer of this e-mail address, None when there is none."""
+        return await self._find({"email": email}, priority)
+
+    async def customer_by_mobile(self, mobile: str, *, priority: int = 0) -> Customer | None:
+        """Give the customer of this mobile number, None when there is none."""
+        return await self._find({"mobile": mobile}, priority)
+
+    async def customer_by_name_and_phone(
+        self, first_name: str, last_name: str, phone: str, *, priority: int = 0
+    ) -> Customer | None:
+        """Give the customer of this name and phone, None when there is none; all three are needed."""
+        return await self._find({"first_name": first_name, "last_name": last_name, "phone": phone}, priority)
+
+    async def _find(self, wanted: Mapping[str, str], priority: int) -> Customer | None:
+        trail = Trail(self._origin, self._list)
+        found: Customer | Elsewhere | None = Elsewhere(self._origin.at(f"{self._list}.json", checked(wanted)))
+        while isinstance(found, Elsewhere):
+            call = Call(found.url, "find", also=REDIRECTS | {NOT_FOUND}, priority=priority)
+            found = await self._connection.ask(call, partial(trail.step, found.url))
+        return found
+
+
+def _read(customer_id: int, answer: Answer) -> Read:
+    customer = None if answer.status == NOT_FOUND else one_customer(answer, customer_id)
+    return Read(customer, answer.asked_at, answer.answered_at, answer.sent)

@@ -1,0 +1,236 @@
+"""Calls to upstream: one after the other in the budget, tried again, bounded, counted."""
+
+import asyncio
+import ssl
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final, TypeVar
+
+import httpx2
+
+from .auth import Auth
+from .errors import (
+    KountaError,
+    KountaUnavailable,
+    KountaWrongShape,
+    Retry,
+    complaint,
+    refusal,
+    says_expired,
+    throttled,
+)
+from .origin import Origin
+from .retries import Retries, named_wait, retry_after
+from .throttle import AGAIN, Budget, utc_now
+
+T = TypeVar("T")
+
+LARGEST_BODY: Final = 16 * 1024 * 1024
+_CONNECT_SECONDS: Final = 10.0
+_OK: Final = 200
+_TOO_MANY: Final = 429
+
+
+@dataclass(frozen=True)
+class Call:
+    """One thing asked of upstream.
+
+    `kind` is what it is counted as. `also` are statuses beside 200 that answer it. `proves_access` says
+    whether a 200 proves that the credentials still have a right for the company.
+    """
+
+    url: str
+    kind: str
+    method: str = "GET"
+    also: frozenset[int] = frozenset()
+    priority: int = 0
+    proves_access: bool = True
+
+    @property
+    def asked(self) -> str:
+        """Method and path, without the query: it may hold e-mail addresses."""
+        return f"{self.method} {httpx2.URL(self.url).path}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came: its whole body, when it was asked for and when its head arrived, by our clock (UTC).
+
+    `number` is that of the attempt (from 1 in this connection), `sent` how many had been sent when it was
+    complete: what is asked after that has a higher number.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    asked_at: datetime
+    answered_at: datetime
+    number: int
+    sent: int
+
+
+class Connection:
+    """HTTP to the one origin, with the credentials of one company.
+
+    Redirects are never followed by themselves, TLS certificates are always verified. Proxies of the
+    environment are used, but not for this machine.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        auth: Auth,
+        *,
+        budget: Budget | None = None,
+        retries: Retries | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.origin = origin
+        self.auth = auth
+        self.budget = budget or Budget(auth.calls_per_minute, clock=clock)
+        self.retries = retries or Retries()
+        self.calls = 0
+        """Attempts that were answered, whatever the status."""
+        self.calls_by_kind: Counter[str] = Counter()
+        self.successes = 0
+        """Answers 200 that prove access to the company."""
+        self.sent = 0
+        """Attempts begun."""
+        self._proven = 0
+        self._clock = clock
+        self._http = httpx2.AsyncClient(
+            transport=transport,
+            trust_env=not origin.loopback,
+            follow_redirects=False,
+            # `_send` bounds an attempt as a whole: these bound each read, and a slow body has many.
+            timeout=httpx2.Timeout(self.retries.attempt, connect=_CONNECT_SECONDS, pool=None),
+            headers={"Accept": "application/json", "User-Agent": "kounta-mirror"},
+        )
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    def proven_after(self, sent: int) -> bool:
+        """Whether an attempt begun after the first `sent` ones gave a 200 that proves access."""
+        return self._proven > sent
+
+    async def ask(self, call: Call, read: Callable[[Answer], T]) -> T:
+        """Make `call` and give what `read` makes of the answer.
+
+        Raises KountaError; one that `read` raises is tried again, or not, as it says.
+        """
+        try:
+            await self.budget.take(call.priority, patience=self.retries.patience)
+            return await self.retries.run(partial(self._once, call, read))
+        except KountaError as error:
+            error.asked = call.asked
+            error.conceal(self.auth.conceal)
+            raise
+
+    async def _once(self, call: Call, read: Callable[[Answer], T], tries: int, left: float) -> T:
+        try:
+            async with asyncio.timeout(left):
+                if tries > 1:
+                    await self.budget.take(AGAIN, patience=left)
+                answer = await self._renewed(call)
+        except TimeoutError as error:
+            raise _too_slow(None, self.retries.patience) from error
+        if answer.status != _OK and answer.status not in call.also:
+            raise self._refusal(answer, tries)
+        given = read(answer)
+        if answer.status == _OK and call.proves_access:
+            self.successes += 1
+            self._proven = max(self._proven, answer.number)
+        return given
+
+    async def _renewed(self, call: Call) -> Answer:
+        """Send once, and once more when the credentials had expired and could be renewed."""
+        authorization = await self.auth.authorization()
+        answer = await self._send(call, authorization)
+        if says_expired(answer.status, answer.body) and await self.auth.renew(authorization):
+            await self.budget.take(AGAIN)
+            answer = await self._send(call, await self.auth.authorization())
+        return answer
+
+    async def _send(self, call: Call, authorization: str) -> Answer:
+        self.sent += 1
+        number, asked_at, status = self.sent, self._clock(), None
+        try:
+            async with (
+                asyncio.timeout(self.retries.attempt),
+                self._http.stream(
+                    call.method, call.url, headers={"Authorization": authorization}
+                ) as response,
+            ):
+                status, answered_at = response.status_code, self._clock()
+                self.calls += 1
+                self.calls_by_kind[call.kind] += 1
+                body = await _whole_body(response)
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            raise _too_slow(status, self.retries.attempt) from error
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
+            raise _cut(status, error) from error
+        return Answer(status, response.headers, body, asked_at, answered_at, number, self.sent)
+
+    def _refusal(self, answer: Answer, tries: int) -> KountaError:
+        if answer.status != _TOO_MANY:
+            error = refusal(answer.status, complaint(answer.body))
+            if isinstance(error, KountaUnavailable):
+                error.wait = retry_after(answer.headers, answer.answered_at)
+            return error
+        wait = named_wait(answer.headers, answer.answered_at) or self.retries.backoff(tries)
+        until = self._clock() + timedelta(seconds=wait)
+        self.budget.close_until(until)
+        return throttled(complaint(answer.body), until, wait)
+
+
+async def _whole_body(response: httpx2.Response) -> bytes:
+    body = bytearray()
+    async with aclosing(response.aiter_bytes()) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > LARGEST_BODY:
+                raise KountaWrongShape(
+                    response.status_code,
+                    None,
+                    f"answered {response.status_code} with more than {LARGEST_BODY // 2**20} MiB",
+                    "Check KOUNTA_API_URL: no customer and no page of 25 is that large",
+                )
+    return bytes(body)
+
+
+def _too_slow(status: int | None, seconds: float) -> KountaUnavailable:
+    began = "no answer" if status is None else f"the answer ({status}) was not complete"
+    return KountaUnavailable(
+        status, None, f"{began} within {seconds:g} s", "Try again later; check the network if it lasts"
+    )
+
+
+def _cut(status: int | None, error: httpx2.RequestError) -> KountaUnavailable:
+    if _is_about_certificate(error):
+        unsafe = KountaUnavailable(
+            status,
+            None,
+            "the certificate of the other side is not to be trusted",
+            "Nothing was sent. Check KOUNTA_API_URL, this machine's clock and its certificates",
+        )
+        unsafe.retry = Retry.NEVER
+        return unsafe
+    came = type(error).__name__ if not str(error) else f"{type(error).__name__}: {error}"
+    what = "no connection" if isinstance(error, httpx2.ConnectError) else "the connection was cut"
+    return KountaUnavailable(
+        status, None, f"{what} ({came})", "Try again later; check KOUNTA_API_URL and the network if it lasts"
+    )
+
+
+def _is_about_certificate(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,199 @@
+"""What can go wrong when upstream is asked, and how its own words about it are read."""
+
+import html
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+_LONGEST_TEXT: Final = 300
+_TITLE: Final = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+
+
+class Retry(Enum):
+    """Whether the same call may come out better when it is made again."""
+
+    NEVER = "never"
+    BRIEFLY = "briefly"
+    PATIENTLY = "patiently"
+
+
+class KountaError(Exception):
+    """Upstream did not give what it was asked for.
+
+    `status` is the HTTP status, None when no answer came; `code` is upstream's own word for the error, None
+    when it had none; `description` says what came; `advice` says what to do; `asked` is the method and path
+    of the call, without its query (which may hold e-mail addresses); `tries` counts the attempts made.
+    """
+
+    retry: Retry = Retry.NEVER
+
+    def __init__(self, status: int | None, code: str | None, description: str, advice: str) -> None:
+        super().__init__(status, code, description, advice)
+        self.status = status
+        self.code = code
+        self.description = description
+        self.advice = advice
+        self.asked: str | None = None
+        self.tries = 1
+        self.wait: float | None = None
+        """Seconds that upstream asked to wait before the next call, None when it named no time."""
+
+    def conceal(self, hide: Callable[[str], str]) -> None:
+        """Take out of every text what `hide` takes out: upstream may repeat the secrets it was sent."""
+        self.code = hide(self.code) if self.code else self.code
+        self.description = hide(self.description)
+        self.args = tuple(hide(arg) if isinstance(arg, str) else arg for arg in self.args)
+
+    def __str__(self) -> str:
+        asked = f"{self.asked}: " if self.asked else ""
+        tries = f" ({self.tries} tries)" if self.tries > 1 else ""
+        return f"{asked}{_without_stop(self.description)}{tries}. {_without_stop(self.advice)}."
+
+
+class KountaRefused(KountaError, ValueError):  # noqa: N818 - it reads as what happened
+    """The call cannot be right and was refused before upstream was asked."""
+
+    def __init__(self, description: str, advice: str) -> None:
+        super().__init__(None, None, description, advice)
+        self.args = (description, advice)
+
+
+class KountaAccessLost(KountaError):  # noqa: N818
+    """The credentials are wrong or have no right for the company (401, 403; 404 on the list itself)."""
+
+
+class KountaUnavailable(KountaError):  # noqa: N818
+    """No answer, a cut one, or a 5xx: upstream may well answer later."""
+
+    retry = Retry.PATIENTLY
+
+
+class KountaWrongShape(KountaError):  # noqa: N818
+    """An answer that is not what upstream documents: nothing of it may be used."""
+
+
+class KountaThrottled(KountaError):  # noqa: N818
+    """429, or the company's budget is closed because of an earlier one, for longer than the call may last."""
+
+    retry = Retry.PATIENTLY
+
+    def __init__(
+        self,
+        status: int | None,
+        code: str | None,
+        description: str,
+        advice: str,
+        retry_at: datetime | None = None,
+    ) -> None:
+        super().__init__(status, code, description, advice)
+        self.retry_at = retry_at
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """What an error's body says: upstream's code, if it has one, and a text for people."""
+
+    code: str | None
+    text: str
+
+
+def complaint(body: bytes) -> Complaint:
+    """Read the body of an error in any of upstream's shapes, or none of them.
+
+    Those are JSON with `error` and `error_description`, with `message` or with `error_message`, plain text,
+    HTML, and nothing at all (kounta-api.md). The text is one line of at most 300 characters.
+    """
+    try:
+        said = from_json(body, allow_inf_nan=False)
+    except ValueError:
+        return Complaint(None, _readable(body))
+    if not isinstance(said, Mapping):
+        return Complaint(None, _line(said) if isinstance(said, str) else _readable(body))
+    inner = said.get("error")
+    code = None if isinstance(inner, Mapping) else _word(inner)
+    for level in (said, inner if isinstance(inner, Mapping) else {}):
+        code = code or _word(level.get("code"))
+        for key in ("error_description", "error_message", "message"):
+            if text := _word(level.get(key)):
+                return Complaint(code, _line(text))
+    return Complaint(code, _line(code) if code else _readable(body))
+
+
+def refusal(status: int, said: Complaint) -> KountaError:
+    """Give the error for an answer of `status` that nobody wanted; a 429 is read in retries.py."""
+    description = f"answered {status}" + (f" {said.code}" if said.code and said.code != said.text else "")
+    if said.text:
+        description += f" ({_without_stop(said.text)})"
+    if status in {401, 403}:
+        advice = (
+            "Check KOUNTA_CLIENT_ID, KOUNTA_CLIENT_SECRET and KOUNTA_COMPANY_ID: these credentials are "
+            + ("not known" if status == 401 else "known, but have no right for this")  # noqa: PLR2004 - HTTP
+        )
+        return KountaAccessLost(status, said.code, description, advice)
+    if status >= 500:  # noqa: PLR2004 - HTTP
+        return KountaUnavailable(status, said.code, description, "Try again later: the fault is upstream's")
+    if 300 <= status < 400:  # noqa: PLR2004 - HTTP
+        return KountaWrongShape(
+            status,
+            said.code,
+            f"answered {status}, a redirect where none is documented",
+            "Check KOUNTA_API_URL: credentials are sent to no other place",
+        )
+    return KountaError(status, said.code, description, "See what upstream says; the same call will not do")
+
+
+def throttled(said: Complaint, until: datetime, wait: float) -> KountaThrottled:
+    """Give the error for a 429 after which the budget is closed until `until`, `wait` seconds from now."""
+    text = f" ({_without_stop(said.text)})" if said.text else ""
+    error = KountaThrottled(
+        429,
+        said.code,
+        f"answered 429{text}, no more calls before {until:%H:%M:%S} UTC",
+        "Wait until then; lower KOUNTA_REQUESTS_PER_MINUTE if this happens often",
+        until,
+    )
+    error.wait = wait
+    return error
+
+
+def says_expired(status: int, body: bytes) -> bool:
+    """Whether an answer means that the token has expired: 401, or an older 400 whose text says so."""
+    if status == 400:  # noqa: PLR2004 - HTTP
+        said = complaint(body)
+        words = f"{said.code or ''} {said.text}".lower()
+        return "token" in words and ("expired" in words or "invalid" in words)
+    return status == 401  # noqa: PLR2004 - HTTP
+
+
+def looks_like_html(body: bytes) -> bool:
+    """Whether a body that should be JSON begins like a page."""
+    return body.lstrip()[:1] == b"<"
+
+
+def _readable(body: bytes) -> str:
+    if looks_like_html(body):
+        title = _TITLE.search(body)
+        named = _line(html.unescape(title[1].decode(errors="replace"))) if title else ""
+        return f"an HTML page titled {named!r}" if named else "an HTML page"
+    return _line(body[: 4 * _LONGEST_TEXT].decode(errors="replace")) or "no text"
+
+
+def _word(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value.strip() or None
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _line(text: str) -> str:
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    line = " ".join(printable.split())
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"
+
+
+def _without_stop(text: str) -> str:
+    return text.rstrip(" .")

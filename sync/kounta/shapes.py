@@ -1,0 +1,74 @@
+"""Answers read into models, whole or not at all."""
+
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from sync.merge.customers import Customer
+
+from .connection import Answer
+from .errors import KountaWrongShape, Retry, looks_like_html
+
+T = TypeVar("T")
+
+
+class Company(BaseModel):
+    """The company of the credentials, as `/companies/me` gives it; fields beside these are kept."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    id: int
+    name: str | None = None
+    timezone: Any = None
+
+    @property
+    def time_zone(self) -> str | None:
+        """The zone's name (`Australia/Sydney`), None when upstream gives none that can be read."""
+        named = self.timezone.get("name") if isinstance(self.timezone, dict) else self.timezone
+        return named if isinstance(named, str) else None
+
+
+CUSTOMER: Final = TypeAdapter(Customer)
+CUSTOMERS: Final = TypeAdapter(list[Customer])
+COMPANY: Final = TypeAdapter(Company)
+
+
+def shaped(adapter: TypeAdapter[T], answer: Answer, expected: str) -> T:
+    """Read the body of a 200; one item of a wrong shape makes the whole answer wrong.
+
+    What is no JSON at all may be tried briefly again (a page of maintenance, a body cut without a length).
+    The error names the place and the fault, never the values: they are people's data.
+    """
+    try:
+        return adapter.validate_json(answer.body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    unreadable = first["type"] == "json_invalid"
+    wrong = wrong_shape(answer, expected, _came(answer, unreadable) or _fault(first["loc"], first["msg"]))
+    if unreadable:
+        wrong.retry = Retry.BRIEFLY
+    raise wrong
+
+
+def wrong_shape(answer: Answer, expected: str, came: str) -> KountaWrongShape:
+    return KountaWrongShape(
+        answer.status,
+        None,
+        f"answered {answer.status}, but expected was {expected}, and {came}",
+        "Nothing of it was used. Check KOUNTA_API_URL, and whether Kounta has changed its API",
+    )
+
+
+def _came(answer: Answer, unreadable: bool) -> str | None:  # noqa: FBT001 - one caller, beside it
+    if not unreadable:
+        return None
+    if not answer.body.strip():
+        return "an empty body came"
+    if looks_like_html(answer.body):
+        return "an HTML page came"
+    return "what came is no JSON, or is cut"
+
+
+def _fault(place: tuple[int | str, ...], message: str) -> str:
+    where = ".".join(str(step) for step in place)
+    return f"{where}: {message}" if where else message
