@@ -1,0 +1,176 @@
+"""What this Kounta is like, and what goes wrong in it. Both may be changed while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
+
+
+class OptionError(ValueError):
+    """An option has a value that it cannot have. The message is a sentence for the person who gave it."""
+
+
+@dataclass
+class Settings:
+    """How upstream behaves where its documentation is silent, and who may call it.
+
+    The defaults are the likeliest reading; the others are what else has been seen or cannot be ruled out.
+    """
+
+    company_id: Annotated[int, Field(ge=1)] = 5678
+    """The id of the only company."""
+    company_name: str = "Harbour Roasters"
+    """Its name in `/v1/companies/me`."""
+    time_zone: str = "Australia/Sydney"
+    """Its time zone in `/v1/companies/me`."""
+    client_id: Annotated[str, Field(min_length=1)] = "sandbox-client"
+    """The application's client id."""
+    client_secret: Annotated[str, Field(min_length=1)] = "sandbox-secret"  # noqa: S105 - protects a fake
+    """The application's client secret."""
+    signature_token: Annotated[str, Field(min_length=1)] = "sandbox-signature-token"  # noqa: S105 - signs for a fake
+    """The key of `X-Kounta-Signature`."""
+    other_applications: tuple[Annotated[str, Field(pattern=r"^[^:]+:[^:]+:[^:]+$")], ...] = ()
+    """More applications of the company, each as CLIENT_ID:CLIENT_SECRET:SIGNATURE_TOKEN."""
+    requests_per_minute: Annotated[int, Field(ge=1)] = 60
+    """Calls a minute for an application that uses Basic auth."""
+    oauth_requests_per_minute: Annotated[int, Field(ge=1)] = 180
+    """Calls a minute for an application that uses OAuth."""
+    limit_window: Literal["fixed", "sliding"] = "fixed"
+    """Whether the limit counts each minute by the clock, or any 60 seconds."""
+    limit_headers: Literal["none", "retry-after", "reset", "both"] = "reset"
+    """What a 429 carries: Retry-After (seconds), X-Ratelimit-Reset (epoch seconds), or both."""
+    limit_body: Literal["text", "json"] = "text"
+    """Whether a 429 has the plain text "Limit exceeded" or upstream's error shape."""
+    list_shape: Literal["abridged", "legacy", "complete"] = "abridged"
+    """What an item of a list has: a few fields, the same with primary_email_address, or all."""
+    list_order: Literal["id", "newest", "name"] = "id"
+    """What a list is sorted by."""
+    page_base: Literal[0, 1] = 1
+    """The first page's number in the query `page` (the header X-Page counts from 0)."""
+    last_next_page: Literal["absent", "empty"] = "absent"
+    """X-Next-Page on the last page."""
+    location: Literal["absolute", "relative"] = "absolute"
+    """Location of redirects and of what was created."""
+    created_body: bool = False
+    """Whether 201 has the new record as its body."""
+    wrong_company: Literal[403, 404] = 404
+    """The answer to a call for another company."""
+    unknown_fields: Literal["ignored", "refused"] = "ignored"
+    """What becomes of fields in a write that cannot be written."""
+    mobile_taken: Literal[400, 409, 422] = 400
+    """The answer to a write whose mobile another customer has."""
+    error_shape: Literal["error", "message", "error_message", "text", "html"] = "error"
+    """How errors are worded: {"error", "error_description"}, one of two other keys, plain text, HTML."""
+    address_shape: Literal["current", "legacy"] = "current"
+    """Addresses as address, city, state, postal_code, country, or the older lines[] and zone."""
+    unknown_extras: bool = False
+    """Whether records carry fields that no documentation names, and `id_str`."""
+    ascii_json: bool = False
+    r"""Whether JSON is ASCII with \u escapes, or UTF-8."""
+    token_seconds: Annotated[int, Field(ge=1)] = 3600
+    """How long an access token is good."""
+    code_seconds: Annotated[int, Field(ge=1)] = 600
+    """How long an authorization code is good."""
+    rotate_refresh_tokens: bool = True
+    """Whether a refresh brings a new refresh token and ends the old one."""
+    expired_token: Literal[400, 401] = 401
+    """The answer to an access token that has expired."""
+    authorize: Literal["granted", "denied"] = "granted"
+    """What the person at `/authorize` says."""
+    announce_unchanged: bool = True
+    """Whether a PUT that changes nothing is announced too."""
+    webhook_filters: Literal["honoured", "ignored"] = "honoured"
+    """Whether a webhook's attribute filter has an effect. Its form here is a guess: {"attributes": [...]}."""
+    delivery_timeout_seconds: Seconds = 10
+    """How long a receiver may take to answer."""
+    edits_per_second: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0
+    """How often the company's people edit its customers by themselves."""
+
+
+@dataclass
+class Faults:
+    """What goes wrong. Shares are between 0 and 1, and drawn from the seed; all are off by default."""
+
+    lost: Share = 0
+    """Share of deliveries that never leave."""
+    doubled: Share = 0
+    """Share of deliveries that leave twice."""
+    disordered: Share = 0
+    """Share of deliveries that the next one about the same customer overtakes."""
+    delayed: Share = 0
+    """Share of deliveries that leave late, by up to max-delay-seconds."""
+    max_delay_seconds: Seconds = 5
+    """How late delayed, doubled and disordered deliveries may be."""
+    garbled: Share = 0
+    """Share of deliveries whose body is no JSON, though well signed."""
+    badly_signed: Share = 0
+    """Share of deliveries whose signature is wrong."""
+    stamps: Literal["change", "departure", "absent"] = "change"
+    """When created_at and updated_at in a delivery's body are made: at the change, as it leaves, never."""
+    delivery_retries: Annotated[int, Field(ge=0, le=100)] = 0
+    """How often a delivery that was not answered 2xx is tried again."""
+    retry_seconds: Seconds = 10
+    """The pause before the first retry; it doubles."""
+    too_many: Share = 0
+    """Share of calls answered 429 though the limit is not reached."""
+    server_errors: Share = 0
+    """Share of calls answered 500, 502 or 503."""
+    hangs: Share = 0
+    """Share of calls answered only after hang-seconds."""
+    hang_seconds: Seconds = 30
+    """How long such a call takes."""
+    cut_bodies: Share = 0
+    """Share of calls whose connection closes inside the body."""
+    html_answers: Share = 0
+    """Share of calls answered 200 with an HTML page."""
+    fault_after_write: Share = 0.5
+    """Share of server errors and HTML answers that come although the write was done."""
+    only_calls: tuple[str, ...] = ()
+    """Kinds of calls that may fail (list, get, find, create, update, webhooks, company, token); none: all."""
+    shifted_rows: Share = 0
+    """Share of pages, after the first, whose rows have moved by up to three places."""
+    read_lag_seconds: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 0
+    """How old the state is that reads and lists show."""
+    clock_skew_seconds: Annotated[float, Field(ge=-(10**6), le=10**6, allow_inf_nan=False)] = 0
+    """How far upstream's clock is ahead."""
+    lost_access: Literal["no", "401", "403", "404"] = "no"
+    """The answer to every call, once access was taken away."""
+
+
+_SETTINGS: TypeAdapter[Settings] = TypeAdapter(Settings)
+_FAULTS: TypeAdapter[Faults] = TypeAdapter(Faults)
+
+
+def change(options: Settings | Faults, values: Mapping[str, Any]) -> None:
+    """Set some of the options, in place: all of the values or, if one cannot be, none.
+
+    Raises OptionError with a sentence that names the option, what it may be and what came.
+    """
+    known = [field.name for field in fields(options)]
+    kind = "faults" if isinstance(options, Faults) else "settings"
+    for name in values:
+        if name not in known:
+            raise OptionError(f"There is no {name!r} among the {kind}; there are {', '.join(known)}.")
+    adapter: TypeAdapter[Any] = _FAULTS if isinstance(options, Faults) else _SETTINGS
+    try:
+        changed = adapter.validate_python({**asdict(options), **values})
+    except ValidationError as invalid:
+        first = invalid.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        expected = first["msg"].removeprefix("Input ")
+        raise OptionError(f"The value of {where} {expected}; {first['input']!r} came.") from invalid
+    for name in known:
+        setattr(options, name, getattr(changed, name))
+
+
+def check(options: Settings | Faults) -> None:
+    """Raise OptionError if one of the options has a value that it cannot have."""
+    change(options, {})

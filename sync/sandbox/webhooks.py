@@ -1,0 +1,143 @@
+"""The webhooks that applications have registered."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from sync.sandbox.customer import FILTERS, JsonObject, timestamp
+from sync.sandbox.refusal import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TOPICS = ("customers/created", "customers/updated", "customers/deleted")
+
+_TOPIC = re.compile("[a-z_]+/[a-z_]+")
+_WRITABLE = ("topic", "address", "format", "filter", "headers")
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """A registration: deliveries of one topic go to one address. It belongs to an application."""
+
+    id: int
+    application: str
+    topic: str
+    address: str
+    created_at: float
+    updated_at: float
+    format: str = "json"
+    filter: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def shown(self) -> JsonObject:
+        """Give it as the API shows it."""
+        return {
+            "id": self.id,
+            "topic": self.topic,
+            "address": self.address,
+            "format": self.format,
+            "filter": self.filter,
+            "headers": dict(self.headers),
+            "created_at": timestamp(self.created_at),
+            "updated_at": timestamp(self.updated_at),
+        }
+
+    def passes(self, differing: tuple[str, ...]) -> bool:
+        """Tell whether an update of these attributes passes the filter; without one everything does.
+
+        The form of the filter is a guess, as no documentation shows it: {"attributes": ["name", "email"]}.
+        """
+        wanted = self.filter.get("attributes") if isinstance(self.filter, dict) else None
+        return not wanted or any(name in differing for name in wanted)
+
+
+class Webhooks:
+    """All registrations of the company. An application sees and changes only its own."""
+
+    def __init__(self) -> None:
+        self._all: dict[int, Webhook] = {}
+        self._last_id = 9000
+
+    def __iter__(self) -> Iterator[Webhook]:
+        """Walk all of them, of every application."""
+        return iter(self._all.values())
+
+    def of(self, application: str) -> list[Webhook]:
+        return [webhook for webhook in self if webhook.application == application]
+
+    def get(self, application: str, id_: int) -> Webhook:
+        """Give one of the application's own, or raise RefusedError (404)."""
+        webhook = self._all.get(id_)
+        if webhook is None or webhook.application != application:
+            raise RefusedError(404, "not_found", f"There is no webhook {id_}.")
+        return webhook
+
+    def register(self, application: str, body: Any, at: float) -> Webhook:
+        """Store a new one, even if it equals another: then every change is delivered twice."""
+        values = _read(body)
+        for name in ("topic", "address"):
+            if name not in values:
+                raise _invalid(f"{name} is required.")
+        self._last_id += 1
+        webhook = Webhook(id=self._last_id, application=application, created_at=at, updated_at=at, **values)
+        self._all[webhook.id] = webhook
+        return webhook
+
+    def update(self, application: str, id_: int, body: Any, at: float) -> Webhook:
+        """Change the attributes that the body names."""
+        webhook = replace(self.get(application, id_), **_read(body), updated_at=at)
+        self._all[id_] = webhook
+        return webhook
+
+    def remove(self, application: str, id_: int) -> None:
+        self.get(application, id_)
+        del self._all[id_]
+
+
+def _read(body: Any) -> JsonObject:
+    if not isinstance(body, dict):
+        raise _invalid("The body must be a JSON object with topic and address.")
+    values = {name: value for name, value in body.items() if name in _WRITABLE}
+    _check_topic(values.get("topic", TOPICS[0]))
+    _check_address(values.get("address", "http://localhost"))
+    if values.get("format", "json") not in ("json", "xml"):
+        raise _invalid("format must be json or xml.")
+    _check_filter(values.get("filter"))
+    if "headers" in values:
+        values["headers"] = values["headers"] or {}
+        _check_headers(values["headers"])
+    return values
+
+
+def _check_topic(topic: Any) -> None:
+    if not isinstance(topic, str) or not _TOPIC.fullmatch(topic):
+        raise _invalid("topic must be one such as customers/updated.")
+
+
+def _check_address(address: Any) -> None:
+    parts = urlsplit(address) if isinstance(address, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise _invalid("address must be the URL to deliver to.")
+
+
+def _check_filter(filter_: Any) -> None:
+    wanted = filter_.get("attributes", []) if isinstance(filter_, dict) else []
+    if not isinstance(wanted, list) or any(name not in FILTERS for name in wanted):
+        raise _invalid(f"filter.attributes must be some of {', '.join(FILTERS)}.")
+
+
+def _check_headers(headers: Any) -> None:
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise _invalid("headers must be an object of strings.")
+    for name in headers:
+        lower = name.lower()
+        if lower != "authorization" and (not lower.startswith("x-") or lower.startswith("x-kounta")):
+            raise _invalid(f"{name} cannot be sent: only Authorization and X-…, but not X-Kounta….")
+
+
+def _invalid(sentence: str) -> RefusedError:
+    return RefusedError(400, "invalid_request", sentence)
