@@ -6,8 +6,10 @@ from sync.sandbox.courier import Courier
 from sync.sandbox.sandbox import Sandbox
 from sync.sandbox.serving import PortTakenError, running, serving
 from sync.sandbox.settings import Faults, OptionError, Settings
+from sync.sandbox.transport import AppTransport
 
 __all__ = [
+    "AppTransport",
     "Company",
     "Courier",
     "Faults",

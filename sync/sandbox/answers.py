@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -46,9 +47,9 @@ def limited(company: Company, reset_at: float) -> Response:
     settings = company.settings
     headers: dict[str, str] = {}
     if settings.limit_headers in ("retry-after", "both"):
-        headers["Retry-After"] = str(max(1, round(reset_at - company.clock() + 0.5)))
+        headers["Retry-After"] = str(max(1, math.ceil(reset_at - company.clock())))
     if settings.limit_headers in ("reset", "both"):
-        headers["X-Ratelimit-Reset"] = str(int(reset_at + company.faults.clock_skew_seconds + 0.999))
+        headers["X-Ratelimit-Reset"] = str(math.ceil(reset_at + company.faults.clock_skew_seconds))
     if settings.limit_body == "text":
         return PlainTextResponse("Limit exceeded", 429, headers)
     body = {"error": "limit_exceeded", "error_description": "Limit exceeded"}

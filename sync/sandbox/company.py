@@ -66,7 +66,7 @@ class Company:
             values = person(self._people, self.customers.mobile_taken)
             jump = index == count // 2 and self.customers.highest_id < FIRST_LARGE_ID
             id_ = FIRST_LARGE_ID if jump else self._next_id()
-            self.customers.put(self._new(id_, values, self.settings.client_id), self.clock())
+            self.customers.put(self._new(id_, values, self.settings.client_id), at=None)
 
     def create(
         self,

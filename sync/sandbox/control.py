@@ -12,6 +12,7 @@ from sync.sandbox.bodies import json_bytes
 from sync.sandbox.endpoint import parsed
 from sync.sandbox.refusal import RefusedError
 from sync.sandbox.settings import OptionError
+from sync.sandbox.writes import check_types
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -69,10 +70,12 @@ class _Control:
         id_ = values.get("id")
         if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, int) or id_ < 1):
             raise OptionError(f"id must be a whole number above 0, not {id_!r}.")
+        check_types(values)
         return self._shown(self._company.create(values, announce=_announce(request), customer_id=id_))
 
     async def update(self, request: Request) -> Any:
         values = await _object(request)
+        check_types(values)
         id_ = request.path_params["id"]
         return self._shown(self._company.update(id_, values, announce=_announce(request)))
 

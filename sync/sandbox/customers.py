@@ -54,10 +54,11 @@ class Customers:
         """Tell whether another customer has this mobile."""
         return self._mobiles.get(mobile, by_other_than) != by_other_than
 
-    def put(self, customer: Customer, at: float) -> None:
-        """Make this the state of the customer from now on."""
+    def put(self, customer: Customer, at: float | None) -> None:
+        """Make this the state of the customer from now on or, without a time, from long ago."""
         before = self._live.get(customer.id)
-        self._remember(customer.id, before, at)
+        if at is not None:
+            self._remember(customer.id, before, at)
         if before is None:
             insort(self._ids, customer.id)
             self._deleted.pop(customer.id, None)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sync.sandbox.sandbox import Sandbox
 
 HOST = "127.0.0.1"
+BACKLOG = 2048
 
 
 class PortTakenError(OSError):
@@ -119,6 +120,7 @@ def _listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise PortTakenError(f"Port {port} of {HOST} cannot be used: {error.strerror}.") from error

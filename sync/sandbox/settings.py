@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+CallKind = Literal[
+    "list", "get", "find", "create", "update", "webhooks", "company", "token", "authorize", "other"
+]
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 
 
@@ -133,8 +136,8 @@ class Faults:
     """Share of calls answered 200 with an HTML page."""
     fault_after_write: Share = 0.5
     """Share of server errors and HTML answers that come although the write was done."""
-    only_calls: tuple[str, ...] = ()
-    """Kinds of calls that may fail (list, get, find, create, update, webhooks, company, token); none: all."""
+    only_calls: tuple[CallKind, ...] = ()
+    """Kinds of calls that may fail; none named: all."""
     shifted_rows: Share = 0
     """Share of pages, after the first, whose rows have moved by up to three places."""
     read_lag_seconds: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 0

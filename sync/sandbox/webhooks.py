@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+
+import httpx2
 
 from sync.sandbox.customer import FILTERS, JsonObject, timestamp
 from sync.sandbox.refusal import RefusedError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 TOPICS = ("customers/created", "customers/updated", "customers/deleted")
 
+_NAME = re.compile("[A-Za-z0-9-]+")
 _TOPIC = re.compile("[a-z_]+/[a-z_]+")
 _WRITABLE = ("topic", "address", "format", "filter", "headers")
 
@@ -119,21 +121,26 @@ def _check_topic(topic: Any) -> None:
 
 
 def _check_address(address: Any) -> None:
-    parts = urlsplit(address) if isinstance(address, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        url = httpx2.URL(address)
+    except (httpx2.InvalidURL, TypeError) as error:
+        raise _invalid("address must be the URL to deliver to.") from error
+    if url.scheme not in ("http", "https") or not url.host:
         raise _invalid("address must be the URL to deliver to.")
 
 
 def _check_filter(filter_: Any) -> None:
     wanted = filter_.get("attributes", []) if isinstance(filter_, dict) else []
-    if not isinstance(wanted, list) or any(name not in FILTERS for name in wanted):
+    if not isinstance(wanted, list) or not all(isinstance(name, str) and name in FILTERS for name in wanted):
         raise _invalid(f"filter.attributes must be some of {', '.join(FILTERS)}.")
 
 
 def _check_headers(headers: Any) -> None:
-    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-        raise _invalid("headers must be an object of strings.")
-    for name in headers:
+    if not isinstance(headers, dict):
+        raise _invalid("headers must be an object of names and values.")
+    for name, value in headers.items():
+        if not (isinstance(value, str) and value.isascii() and value.isprintable() and _NAME.fullmatch(name)):
+            raise _invalid("headers must have names and values that HTTP allows.")
         lower = name.lower()
         if lower != "authorization" and (not lower.startswith("x-") or lower.startswith("x-kounta")):
             raise _invalid(f"{name} cannot be sent: only Authorization and X-…, but not X-Kounta….")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _COUNTRY = re.compile("[A-Z]{2}")
+_ADDRESSES = ("primary_address", "shipping_address")
 _MINIMUM_CONTACT = ("email", "phone", "mobile")
 
 
@@ -23,9 +24,17 @@ def written_values(body: Any, *, refuse_unknown: bool) -> JsonObject:
     if unknown and refuse_unknown:
         raise _invalid(f"These cannot be written: {', '.join(unknown)}.")
     values = {name: value for name, value in body.items() if name in WRITABLE}
-    for name, value in values.items():
-        _check(name, value)
+    check_types(values)
+    for name in _ADDRESSES:
+        _check_address(name, values.get(name) or {})
     return values
+
+
+def check_types(values: Mapping[str, Any]) -> None:
+    """Raise RefusedError (400) if an attribute is of another type than a customer's."""
+    for name, value in values.items():
+        if value is not None and name in WRITABLE:
+            _check_type(name, value)
 
 
 def check_minimum(values: Mapping[str, Any]) -> None:
@@ -36,24 +45,21 @@ def check_minimum(values: Mapping[str, Any]) -> None:
         raise _invalid("An email or a phone is required.")
 
 
-def _check(name: str, value: Any) -> None:
+def _check_type(name: str, value: Any) -> None:
     if name == "tags":
-        if value is not None and not (isinstance(value, list) and all(isinstance(tag, str) for tag in value)):
+        if not (isinstance(value, list) and all(isinstance(tag, str) for tag in value)):
             raise _invalid("tags must be an array of strings.")
     elif name == "accepts_marketing":
-        if value is not None and not isinstance(value, bool):
+        if not isinstance(value, bool):
             raise _invalid("accepts_marketing must be true or false.")
-    elif name.endswith("_address"):
-        _check_address(name, value)
-    elif value is not None and not isinstance(value, str):
+    elif name in _ADDRESSES:
+        if not isinstance(value, dict):
+            raise _invalid(f"{name} must be an object with {', '.join(ADDRESS_FIELDS)}.")
+    elif not isinstance(value, str):
         raise _invalid(f"{name} must be a string.")
 
 
-def _check_address(name: str, value: Any) -> None:
-    if value is None:
-        return
-    if not isinstance(value, dict):
-        raise _invalid(f"{name} must be an object with {', '.join(ADDRESS_FIELDS)}.")
+def _check_address(name: str, value: Mapping[str, Any]) -> None:
     for part, text in value.items():
         if part not in ADDRESS_FIELDS:
             raise _invalid(f"{name} has no {part}; it has {', '.join(ADDRESS_FIELDS)}.")
