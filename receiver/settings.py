@@ -100,6 +100,10 @@ class ReceiverSettings(Settings):
         description="how many deliveries may wait for a commit, a number",
     )
 
+    def tokens(self) -> dict[int, tuple[bytes, ...]]:
+        """Give the signature tokens of each company."""
+        return {self.company_id: tuple(token.get_secret_value().encode() for token in self.signature_tokens)}
+
 
 class _SecretFiles(PydanticBaseSettingsSource):
     """Secrets by the name of a file, as containers hand them over."""

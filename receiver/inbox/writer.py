@@ -128,10 +128,8 @@ class InboxWriter:
                 await connection.execute(
                     insert(identity), {"number": 1, "identity": str(uuid4()), "created_at": now}
                 )
-            await connection.execute(insert(starts), {"started_at": now})
-            self._start = (
-                await connection.execute(select(starts.c.number).order_by(starts.c.number.desc()))
-            ).scalar_one()
+            started = await connection.execute(insert(starts), {"started_at": now})
+            self._start = started.inserted_primary_key[0]
         self._committer = asyncio.create_task(self._commit_for_ever(), name="inbox commits")
         self._noter = asyncio.create_task(self._note_for_ever(), name="inbox notes")
 
@@ -164,7 +162,7 @@ class InboxWriter:
 
         Raises `QueueFull` at once, or `CommitFailed` when the store did not take it.
         """
-        if len(self._waiting) >= self._queue_limit or self._bytes >= QUEUE_BYTES:
+        if self._full:
             raise QueueFull(f"{len(self._waiting)} deliveries wait for a commit, as many as may.")
         if self._closing:
             raise CommitFailed("The receiver is stopping.")
@@ -192,16 +190,16 @@ class InboxWriter:
         self._notes.refuse(company_id, reason, self._clock())
 
     @property
-    def full(self) -> bool:
-        return len(self._waiting) >= self._queue_limit or self._bytes >= QUEUE_BYTES
+    def ready(self) -> bool:
+        """Whether a delivery would be stored now, as far as the last commit tells.
 
-    async def can_commit(self) -> bool:
-        """Whether a delivery would be stored now: the last commit succeeded, or one tried here does."""
-        if self._closing or self.full:
-            return False
-        if self._notes.failing:
-            await self._write_notes()
-        return not self._notes.failing
+        After a failed one, the notes of it are the next try, within a second.
+        """
+        return not (self._closing or self._full or self._notes.failing)
+
+    @property
+    def _full(self) -> bool:
+        return len(self._waiting) >= self._queue_limit or self._bytes >= QUEUE_BYTES
 
     async def forget(self, company_id: int, *, through: int, before: datetime, keep: Collection[str]) -> int:
         """Remove a company's deliveries at or before position `through` that came before `before`.

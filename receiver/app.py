@@ -1,0 +1,159 @@
+"""The Starlette application: routes, lifespan, limits. Importing it reads no setting and opens nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from receiver import logs
+from receiver.answers import on_failure, on_http_exception, refusal
+from receiver.commands import commands
+from receiver.doorbell import DoorbellButton
+from receiver.errors import MirrorError
+from receiver.inbox import InboxWriter
+from receiver.local import serve_locally
+from receiver.settings import ReceiverSettings
+from receiver.webhook import Webhook
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from types import FrameType
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def create_app(settings: ReceiverSettings | None = None) -> Starlette:
+    """Make the receiver; without `settings` it reads them when it starts.
+
+    Its lifespan owns the inbox, and raises `MirrorError` when it cannot.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        chosen = settings or ReceiverSettings.load()
+        logs.configure()
+        button = DoorbellButton(chosen.data_dir, "worker")
+        try:
+            async with (
+                await InboxWriter.open(
+                    chosen.data_dir / "inbox.db", queue_limit=chosen.queue_limit, committed=button.press
+                ) as inbox,
+                serve_locally(commands(inbox), chosen.data_dir, "receiver"),
+            ):
+                app.state.inbox = inbox
+                app.state.webhook = Webhook(inbox, chosen.tokens())
+                yield
+        finally:
+            button.close()
+
+    app = Starlette(
+        routes=[
+            Route("/webhooks/{company_id}/{topic:path}", _Webhooks()),
+            Route("/healthz", _healthz),
+            Route("/readyz", _readyz),
+        ],
+        middleware=[Middleware(UnderUvicorn)],
+        exception_handlers={HTTPException: on_http_exception, Exception: on_failure},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # a redirected webhook is a lost one
+    return app
+
+
+class _Webhooks:
+    """The endpoint, which the lifespan made of its inbox. A class: Starlette passes ASGI through to it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["app"].state.webhook(scope, receive, send)
+
+
+async def _healthz(_request: Request) -> Response:
+    return JSONResponse({"status": "alive"})
+
+
+async def _readyz(request: Request) -> Response:
+    inbox: InboxWriter = request.app.state.inbox
+    return JSONResponse({"status": "ready"}) if inbox.ready else refusal("unavailable")
+
+
+class UnderUvicorn:
+    """What `uvicorn receiver.app:app` needs beside the application.
+
+    A start that fails is told in a sentence instead of a traceback, and a signal to stop reaches the endpoint
+    at once, not only when the last connection has ended.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        failed: Message | None = None
+
+        async def withheld(message: Message) -> None:
+            nonlocal failed
+            if message["type"].endswith(".failed"):
+                failed = message
+            else:
+                await send(message)
+
+        state = scope["app"].state
+
+        def hurry() -> None:
+            if hasattr(state, "webhook"):
+                state.webhook.hurry()
+
+        try:
+            with _on_signals(hurry):
+                await self._app(scope, receive, withheld)
+        except MirrorError as error:
+            if failed is None:
+                raise
+            await send({"type": failed["type"], "message": str(error)})
+        except BaseException:
+            if failed is not None:
+                await send(failed)
+            raise
+
+
+@contextmanager
+def _on_signals(act: Callable[[], None]) -> Iterator[None]:
+    """Do `act` in the event loop, before what the signals to stop did so far."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    former = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+
+    def both(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(act)
+        handler = former[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, both)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+app = create_app()

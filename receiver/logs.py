@@ -1,0 +1,44 @@
+"""Logs of a process: a sentence and an `action` on stderr, JSON unless a person looks on."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+
+def configure() -> None:
+    """Send every line of this process, uvicorn's too, through structlog. The access log is off."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=_rendering(sys.stderr.isatty())
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        logger.propagate = name != "uvicorn.access"
+        logger.setLevel(logging.WARNING)  # its progress is told by our own lines
+
+
+def _rendering(for_a_person: bool) -> list[structlog.typing.Processor]:  # noqa: FBT001 - one switch
+    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if for_a_person:
+        return [strip, structlog.dev.ConsoleRenderer()]
+    return [strip, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -1,0 +1,128 @@
+"""The endpoint: verify, store, answer. The order of its checks is the table of the interface."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from receiver.answers import MAX_BODY_BYTES, Refused, refusal
+from receiver.inbox import CommitFailed, QueueFull
+from receiver.inbox.schema import NOBODY
+from receiver.signature import HEADER, Rejected, verify
+from receiver.topics import TOPICS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.types import Message, Receive, Scope, Send
+
+BODY_SECONDS = 10.0  # for a body to arrive
+STOPPING_SECONDS = 1.0  # the same once the process is asked to stop
+
+# What is stored of the headers. An allow-list: a webhook may be registered with headers that carry secrets.
+_KEPT = frozenset({b"content-type", b"date", b"user-agent", b"x-request-id"})
+_KEPT_PREFIX = b"x-kounta-"
+
+
+class Inbox(Protocol):
+    """What the endpoint needs of the inbox."""
+
+    async def append(self, company_id: int, topic: str, headers: Mapping[str, str], body: bytes) -> str: ...
+
+    def refuse(self, company_id: int, reason: str) -> None: ...
+
+
+class Webhook:
+    """An ASGI application for `/webhooks/{company_id}/{topic}`; `tokens` are those of each company."""
+
+    def __init__(self, inbox: Inbox, tokens: Mapping[int, Sequence[bytes]]) -> None:
+        self._inbox = inbox
+        self._companies = {str(company_id): company_id for company_id in tokens}
+        self._tokens = tokens
+        self._reading: set[asyncio.Timeout] = set()
+        self._stopping = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        company_id = self._companies.get(scope["path_params"]["company_id"], NOBODY)
+        try:
+            name = await self._take(company_id, scope, receive)
+        except _Gone:
+            return
+        except Refused as refused:
+            self._inbox.refuse(company_id, refused.code)
+            await refusal(refused.code)(scope, receive, send)
+            return
+        body = b'{"delivery": "%b"}' % name.encode("ascii")
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def hurry(self) -> None:
+        """Give bodies on their way a last second, because the process stops."""
+        self._stopping = True
+        deadline = asyncio.get_running_loop().time() + STOPPING_SECONDS
+        for patience in self._reading:
+            patience.reschedule(deadline)
+
+    async def _take(self, company_id: int, scope: Scope, receive: Receive) -> str:
+        if company_id == NOBODY:
+            raise Refused("unknown_company")
+        topic = scope["path_params"]["topic"]
+        if topic not in TOPICS:
+            raise Refused("unknown_topic")
+        if scope["method"] != "POST":
+            raise Refused("method_not_allowed")
+
+        signatures: list[bytes] = []
+        kept: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            if name == b"content-length" and int(value) > MAX_BODY_BYTES:
+                raise Refused("body_too_large")
+            if name == HEADER:
+                signatures.append(value)
+            if name in _KEPT or name.startswith(_KEPT_PREFIX):
+                kept[name.decode("latin-1")] = value.decode("latin-1")
+
+        body = await self._body(receive)
+        verdict = verify(body, signatures, self._tokens[company_id])
+        if isinstance(verdict, Rejected):
+            raise Refused(verdict.reason)
+        try:
+            return await self._inbox.append(company_id, topic, kept, body)
+        except (QueueFull, CommitFailed) as error:
+            raise Refused("unavailable") from error
+
+    async def _body(self, receive: Receive) -> bytes:
+        patience = asyncio.timeout(STOPPING_SECONDS if self._stopping else BODY_SECONDS)
+        self._reading.add(patience)
+        try:
+            async with patience:
+                message = await receive()
+                if not message.get("more_body"):
+                    return _part(message, 0)
+                parts: list[bytes] = []
+                size = 0
+                while True:
+                    part = _part(message, size)
+                    parts.append(part)
+                    size += len(part)
+                    if not message.get("more_body"):
+                        return b"".join(parts)
+                    message = await receive()
+        except TimeoutError as error:
+            raise Refused("unavailable" if self._stopping else "body_too_slow") from error
+        finally:
+            self._reading.discard(patience)
+
+
+class _Gone(Exception):  # noqa: N818 - it says what is the case
+    """The client went away before its body was here: there is nobody to answer."""
+
+
+def _part(message: Message, before: int) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise _Gone
+    part: bytes = message.get("body", b"")
+    if before + len(part) > MAX_BODY_BYTES:
+        raise Refused("body_too_large")
+    return part
