@@ -137,7 +137,7 @@ class Connection:
             async with asyncio.timeout(left):
                 if tries > 1:
                     await self.budget.take(AGAIN, patience=left)
-                answer = await self._renewed(call)
+                answer = await self._renewed(call, left)
         except TimeoutError as error:
             raise _too_slow(None, self.retries.patience) from error
         if answer.status != _OK and answer.status not in call.also:
@@ -148,12 +148,12 @@ class Connection:
             self._proven = max(self._proven, answer.number)
         return given
 
-    async def _renewed(self, call: Call) -> Answer:
+    async def _renewed(self, call: Call, left: float) -> Answer:
         """Send once, and once more when the credentials had expired and could be renewed."""
         authorization = await self.auth.authorization()
         answer = await self._send(call, authorization)
         if says_expired(answer.status, answer.body) and await self.auth.renew(authorization):
-            await self.budget.take(AGAIN)
+            await self.budget.take(AGAIN, patience=left)
             answer = await self._send(call, await self.auth.authorization())
         return answer
 

@@ -16,7 +16,7 @@ NOT_FOUND: Final = 404
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS: Final = 5
 
-_ID: Final = re.compile(r"/([0-9]+)(?:\.json)?$")
+_ID: Final = re.compile(r"/([0-9]{1,19})(?:\.json)?$")
 
 
 @dataclass(frozen=True)

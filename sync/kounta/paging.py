@@ -8,7 +8,7 @@ from typing import Final
 from sync.merge.customers import Customer
 
 from .connection import Answer
-from .errors import KountaAccessLost, KountaError
+from .errors import KountaAccessLost, KountaError, KountaRefused, KountaWrongShape
 from .lookups import NOT_FOUND
 from .origin import Origin
 from .shapes import CUSTOMERS, shaped, wrong_shape
@@ -50,7 +50,14 @@ class Walk:
     def start(self, stored: str | None) -> str:
         """Give the URL of the first page, or check one that an earlier walk has left in `Page.next`."""
         first = self._origin.at(f"{self._below}.json")
-        return first if stored is None else self._origin.follow(stored, base=first, below=self._below)
+        if stored is None:
+            return first
+        try:
+            return self._origin.follow(stored, base=first, below=self._below)
+        except KountaWrongShape as error:
+            raise KountaRefused(
+                f"no walk of {first} goes on at {stored}", "Start the walk from the beginning"
+            ) from error
 
     def page(self, url: str, answer: Answer) -> Page:
         """Read the answer to `url`; raises KountaWrongShape for a body or next page that cannot be right."""

@@ -32,7 +32,7 @@ class _Waiting:
     priority: int
     order: int
     turn: asyncio.Future[None] = field(compare=False)
-    gives_up_at: float | None = field(compare=False)
+    patience: float | None = field(compare=False)
 
 
 def utc_now() -> datetime:
@@ -96,10 +96,9 @@ class Budget:
         """
         loop = asyncio.get_running_loop()
         self._take_over_restored(loop)
-        gives_up_at = None if patience is None else loop.time() + patience
-        waiting = _Waiting(priority, next(self._order), loop.create_future(), gives_up_at)
-        if self._is_hopeless(waiting):
-            raise self._closed()
+        if self._is_hopeless(loop, patience):
+            raise self._closed(loop)
+        waiting = _Waiting(priority, next(self._order), loop.create_future(), patience)
         heappush(self._waiting, waiting)
         self._give_turns(loop)
         await waiting.turn
@@ -110,8 +109,8 @@ class Budget:
         self._take_over_restored(loop)
         self._close(loop, until)
         for waiting in self._waiting:
-            if not waiting.turn.done() and self._is_hopeless(waiting):
-                waiting.turn.set_exception(self._closed())
+            if not waiting.turn.done() and self._is_hopeless(loop, waiting.patience):
+                waiting.turn.set_exception(self._closed(loop))
         self._give_turns(loop)
 
     def _close(self, loop: asyncio.AbstractEventLoop, until: datetime) -> None:
@@ -126,8 +125,9 @@ class Budget:
         state, self._restored = self._restored, None
         if state is None:
             return
-        self._state = BudgetState(state.last_call_at, self._state.closed_until)
         if state.last_call_at is not None:
+            known = self._state.last_call_at or state.last_call_at
+            self._state = BudgetState(max(known, state.last_call_at), self._state.closed_until)
             # A clock that was set back must not keep the budget waiting longer than one call does.
             since = max(0.0, (self._clock() - state.last_call_at).total_seconds())
             self._next_at = max(self._next_at, loop.time() + self._interval - since)
@@ -162,17 +162,18 @@ class Budget:
             heappop(self._waiting)
         return bool(self._waiting)
 
-    def _is_hopeless(self, waiting: _Waiting) -> bool:
-        return waiting.gives_up_at is not None and self._opens_at > waiting.gives_up_at
+    def _is_hopeless(self, loop: asyncio.AbstractEventLoop, patience: float | None) -> bool:
+        return patience is not None and self._opens_at - loop.time() > patience
 
-    def _closed(self) -> KountaThrottled:
-        until = self._state.closed_until
-        return KountaThrottled(
+    def _closed(self, loop: asyncio.AbstractEventLoop) -> KountaThrottled:
+        wait = self._opens_at - loop.time()
+        until = self._clock() + timedelta(seconds=wait)
+        error = KountaThrottled(
             429,
             None,
-            f"upstream allows this company no call before {until:%H:%M:%S} UTC"
-            if until
-            else "no call is allowed",
+            f"upstream allows this company no call before {until:%H:%M:%S} UTC",
             "Wait until then; lower KOUNTA_REQUESTS_PER_MINUTE if this happens often",
             until,
         )
+        error.wait = wait
+        return error
