@@ -101,6 +101,12 @@ class Complaint:
     code: str | None
     text: str
 
+    def after(self, status: int) -> str:
+        """Give the status, the code and the text in one line; each is there once."""
+        code = f" {self.code}" if self.code else ""
+        text = f" ({_without_stop(self.text)})" if self.text and self.text != self.code else ""
+        return f"{status}{code}{text}"
+
 
 def complaint(body: bytes) -> Complaint:
     """Read the body of an error in any of upstream's shapes, or none of them.
@@ -126,9 +132,7 @@ def complaint(body: bytes) -> Complaint:
 
 def refusal(status: int, said: Complaint) -> KountaError:
     """Give the error for an answer of `status` that nobody wanted; a 429 is read in retries.py."""
-    description = f"answered {status}" + (f" {said.code}" if said.code and said.code != said.text else "")
-    if said.text:
-        description += f" ({_without_stop(said.text)})"
+    description = f"answered {said.after(status)}"
     if status in {401, 403}:
         advice = (
             "Check KOUNTA_CLIENT_ID, KOUNTA_CLIENT_SECRET and KOUNTA_COMPANY_ID: these credentials are "
@@ -149,11 +153,10 @@ def refusal(status: int, said: Complaint) -> KountaError:
 
 def throttled(said: Complaint, until: datetime, wait: float) -> KountaThrottled:
     """Give the error for a 429 after which the budget is closed until `until`, `wait` seconds from now."""
-    text = f" ({_without_stop(said.text)})" if said.text else ""
     error = KountaThrottled(
         429,
         said.code,
-        f"answered 429{text}, no more calls before {until:%H:%M:%S} UTC",
+        f"answered {said.after(429)}, no more calls before {until:%H:%M:%S} UTC",
         "Wait until then; lower KOUNTA_REQUESTS_PER_MINUTE if this happens often",
         until,
     )

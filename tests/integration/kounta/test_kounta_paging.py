@@ -1,0 +1,228 @@
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from sync.kounta import Kounta, KountaAccessLost, KountaError, KountaRefused, KountaWrongShape, Page
+from sync.kounta.paging import MOST_EMPTY_PAGES
+
+LIST = "/v1/companies/5678/customers.json"
+
+
+def listed(*ids: int) -> list[dict[str, Any]]:
+    return [{"id": number, "first_name": f"Customer {number}"} for number in ids]
+
+
+async def walked(kounta: Kounta, start: str | None = None) -> list[Page]:
+    return [page async for page in kounta.pages(start)]
+
+
+async def test_pages_are_followed_by_x_next_page_to_the_end(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, listed(*range(1, 26)), X_Next_Page=f"{upstream.url}{LIST}?page=1", X_Pages="2")
+    upstream.answer(f"{LIST}?page=1", listed(26, 27), X_Pages="2")
+    first, second = await walked(kounta)
+    assert [customer.id for customer in first.customers] == list(range(1, 26))
+    assert [customer.id for customer in second.customers] == [26, 27]
+    assert (first.url, first.next, first.pages) == (f"{upstream.url}{LIST}", second.url, 2)
+    assert second.next is None
+    assert upstream.targets == [LIST, f"{LIST}?page=1"]
+
+
+async def test_customers_come_one_by_one_over_all_pages(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, listed(1, 2), X_Next_Page=f"{upstream.url}{LIST}?page=1")
+    upstream.answer(f"{LIST}?page=1", listed(3))
+    assert [customer.id async for customer in kounta.customers()] == [1, 2, 3]
+
+
+async def test_pages_are_asked_for_only_as_they_are_wanted(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, listed(1), X_Next_Page=f"{upstream.url}{LIST}?page=1")
+    async for _ in kounta.customers():
+        break
+    assert upstream.targets == [LIST]
+
+
+@pytest.mark.parametrize("last", ["", "  "])
+async def test_an_empty_x_next_page_is_the_end(upstream: Any, kounta: Kounta, last: str) -> None:
+    upstream.answer(LIST, listed(1), X_Next_Page=last)
+    assert len(await walked(kounta)) == 1
+
+
+async def test_an_empty_list_is_one_empty_page(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, [])
+    (page,) = await walked(kounta)
+    assert page.customers == []
+
+
+async def test_a_short_or_empty_page_is_not_the_last(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, listed(1), X_Next_Page=f"{upstream.url}{LIST}?page=1")
+    upstream.answer(f"{LIST}?page=1", [], X_Next_Page=f"{upstream.url}{LIST}?page=2")
+    upstream.answer(f"{LIST}?page=2", listed(2))
+    assert [len(page.customers) for page in await walked(kounta)] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/companies/5678/customers?page=2",
+        "/v1/companies/5678/customers.json?cursor=a%2Bb%3D&page=2",
+        "/v1/companies/5678/customers/page/2",
+    ],
+)
+async def test_the_next_page_is_asked_for_as_upstream_names_it(
+    upstream: Any, kounta: Kounta, target: str
+) -> None:
+    upstream.answer(LIST, listed(1), X_Next_Page=f"{upstream.url}{target}")
+    upstream.answer(target, listed(2))
+    assert len(await walked(kounta)) == 2
+    assert upstream.targets == [LIST, target]
+
+
+async def test_a_relative_next_page_is_taken_from_the_page_that_names_it(
+    upstream: Any, kounta: Kounta
+) -> None:
+    upstream.answer(LIST, listed(1), X_Next_Page="?page=1")
+    upstream.answer(f"{LIST}?page=1", listed(2))
+    assert len(await walked(kounta)) == 2
+
+
+@pytest.mark.parametrize("pages", ["", "many", "-1", "9" * 400])
+async def test_a_count_of_pages_that_is_none_is_not_known(upstream: Any, kounta: Kounta, pages: str) -> None:
+    upstream.answer(LIST, listed(1), X_Pages=pages)
+    assert (await walked(kounta))[0].pages is None
+
+
+async def test_a_walk_goes_on_from_a_stored_next_page(upstream: Any, connect: Callable[..., Kounta]) -> None:
+    upstream.answer(LIST, listed(1), X_Next_Page=f"{upstream.url}{LIST}?page=1")
+    upstream.answer(f"{LIST}?page=1", listed(2), X_Next_Page=f"{upstream.url}{LIST}?page=2")
+    upstream.answer(f"{LIST}?page=2", listed(3))
+    async for page in connect().pages():
+        stored = page.next
+        break
+    assert [page.customers[0].id for page in await walked(connect(), stored)] == [2, 3]
+    assert upstream.targets == [LIST, f"{LIST}?page=1", f"{LIST}?page=2"]
+
+
+@pytest.mark.parametrize(
+    "stored", ["https://evil.example/v1/companies/5678/customers.json", "/v1/companies/9/customers.json"]
+)
+async def test_a_stored_page_of_another_place_is_refused(upstream: Any, kounta: Kounta, stored: str) -> None:
+    with pytest.raises(KountaRefused, match="Start the walk from the beginning"):
+        await walked(kounta, stored)
+    assert upstream.asked == []
+
+
+async def test_a_page_knows_when_it_arrived(upstream: Any, connect: Callable[..., Kounta]) -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    upstream.answer(LIST, listed(1))
+    (page,) = await walked(connect(clock=lambda: now))
+    assert page.answered_at == now
+
+
+async def test_a_next_page_on_another_host_is_never_asked(upstream: Any, kounta: Kounta) -> None:
+    import asyncio
+
+    heard: list[bytes] = []
+
+    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(1))
+        writer.close()
+
+    async with await asyncio.start_server(other, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        upstream.answer(LIST, listed(1), X_Next_Page=f"http://127.0.0.1:{port}{LIST}?page=1")
+        with pytest.raises(KountaWrongShape, match="Nothing was sent there"):
+            await walked(kounta)
+    assert heard == []
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "https://{host}/v1/companies/5678/customers.json?page=1",
+        "http://localhost:{port}/v1/companies/5678/customers.json?page=1",
+        "http://me:pw@{host}/v1/companies/5678/customers.json?page=1",
+        "http://{host}/v1/companies/9/customers.json?page=1",
+        "http://{host}/v1/companies/5678/orders.json?page=1",
+    ],
+)
+async def test_a_next_page_elsewhere_ends_the_walk(upstream: Any, kounta: Kounta, elsewhere: str) -> None:
+    host = upstream.url.removeprefix("http://")
+    upstream.answer(LIST, listed(1), X_Next_Page=elsewhere.format(host=host, port=host.split(":")[1]))
+    with pytest.raises(KountaWrongShape, match="upstream pointed to") as caught:
+        await walked(kounta)
+    assert "pw@" not in str(caught.value)
+    assert upstream.targets == [LIST]
+
+
+async def test_a_walk_that_goes_in_a_circle_ends(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, listed(1), X_Next_Page=f"{upstream.url}{LIST}?page=1")
+    upstream.answer(f"{LIST}?page=1", listed(2), X_Next_Page=f"{upstream.url}{LIST}")
+    with pytest.raises(KountaWrongShape, match="it points back to a page already read"):
+        await walked(kounta)
+    assert upstream.targets == [LIST, f"{LIST}?page=1"]
+
+
+async def test_a_page_that_is_its_own_next_ends_the_walk(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, listed(1), X_Next_Page=f"{upstream.url}{LIST}")
+    with pytest.raises(KountaWrongShape, match="points back"):
+        await walked(kounta)
+
+
+async def test_a_walk_over_nothing_but_empty_pages_ends(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, [], X_Next_Page=f"{upstream.url}{LIST}?page=1")
+    for number in range(1, MOST_EMPTY_PAGES + 9):
+        upstream.answer(f"{LIST}?page={number}", [], X_Next_Page=f"{upstream.url}{LIST}?page={number + 1}")
+    with pytest.raises(KountaWrongShape, match=f"the last {MOST_EMPTY_PAGES} of them empty"):
+        await walked(kounta)
+    assert len(upstream.asked) == MOST_EMPTY_PAGES
+
+
+@pytest.mark.parametrize("wrong", [{"first_name": "no id"}, {"id": None}, {"id": "abc"}, None, 7, []])
+async def test_one_item_that_is_no_customer_makes_the_whole_page_an_error(
+    upstream: Any, kounta: Kounta, wrong: object
+) -> None:
+    upstream.answer(LIST, [*listed(1, 2), wrong])
+    with pytest.raises(KountaWrongShape, match=r"expected was an array of customers, and 2"):
+        await walked(kounta)
+
+
+@pytest.mark.parametrize("body", [{}, {"customers": []}, None, "text"])
+async def test_a_list_that_is_no_array_is_an_error(upstream: Any, kounta: Kounta, body: object) -> None:
+    upstream.answer(LIST, body)
+    with pytest.raises(KountaWrongShape, match="expected was an array of customers"):
+        await walked(kounta)
+
+
+async def test_abridged_items_with_the_old_name_of_the_email_are_customers(
+    upstream: Any, kounta: Kounta
+) -> None:
+    upstream.answer(LIST, [{"id": 1, "primary_email_address": "jamie@shop.example"}])
+    (page,) = await walked(kounta)
+    assert page.customers[0].email == "jamie@shop.example"
+
+
+async def test_no_list_at_all_means_that_access_is_lost(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, b"", 404)
+    with pytest.raises(KountaAccessLost, match="Check KOUNTA_COMPANY_ID"):
+        await walked(kounta)
+
+
+async def test_a_later_page_that_is_gone_ends_the_walk_but_is_no_lost_access(
+    upstream: Any, kounta: Kounta
+) -> None:
+    upstream.answer(LIST, listed(1), X_Next_Page=f"{upstream.url}{LIST}?page=1")
+    upstream.answer(f"{LIST}?page=1", b"", 404)
+    with pytest.raises(KountaError, match="Start the walk from the beginning") as caught:
+        await walked(kounta)
+    assert not isinstance(caught.value, KountaAccessLost)
+
+
+async def test_a_page_that_is_cut_is_asked_for_again_and_counts_once(upstream: Any, kounta: Kounta) -> None:
+    whole = json.dumps(listed(1, 2)).encode()
+    upstream.answer(LIST, whole, cut=5)
+    upstream.answer(LIST, whole, cut=5, length=False)
+    upstream.answer(LIST, whole)
+    assert [customer.id async for customer in kounta.customers()] == [1, 2]
+    assert upstream.targets == [LIST, LIST, LIST]
