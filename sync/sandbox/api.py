@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from starlette.responses import RedirectResponse, Response
 
 from sync.sandbox.answers import record
+from sync.sandbox.endpoint import METHODS
 from sync.sandbox.refusal import RefusedError
 from sync.sandbox.writes import check_minimum, written_values
 
@@ -52,7 +53,7 @@ def routes(endpoints: Endpoints) -> list[Route]:
                 "DELETE": ("webhooks", remove_webhook),
             },
         ),
-        endpoints.route("/v1/{rest:path}", {}),
+        endpoints.route("/v1/{rest:path}", dict.fromkeys(METHODS, ("other", no_such_thing))),
     ]
 
 
@@ -160,6 +161,10 @@ async def authorize(call: Call) -> Response:
         answer["state"] = query["state"]
     joint = "&" if "?" in redirect_uri else "?"
     return RedirectResponse(redirect_uri + joint + urlencode(answer), 302)
+
+
+async def no_such_thing(call: Call) -> Response:
+    raise RefusedError(404, "not_found", f"There is no {call.request.url.path}.")
 
 
 def _list_or_find(request: Request) -> str:

@@ -7,6 +7,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from starlette.responses import PlainTextResponse, Response
@@ -88,7 +89,7 @@ class Endpoints:
         broken = self._broken(fault)
         if broken is not None and (fault == "too_many" or request.method == "GET" or not calls.after_write()):
             calls.end(kind, broken.status_code, answered=False)
-            return broken
+            return self._dated(broken)
         try:
             application = "" if open_ else self._caller(request)
             response = await handler(Call(sandbox, request, application))
@@ -98,6 +99,7 @@ class Endpoints:
             response = limited(company, limit.reset_at)
         if broken is not None:
             response = broken
+        self._dated(response)
         if fault == "hangs":
             await self._hang()
         if fault == "cut_bodies":
@@ -112,6 +114,11 @@ class Endpoints:
         if fault == "server_errors":
             return PlainTextResponse("Something went wrong", self._sandbox.calls.server_error())
         return broken_page() if fault == "html_answers" else None
+
+    def _dated(self, response: Response) -> Response:
+        """Add the time by upstream's clock, which the server itself does not know."""
+        response.headers["Date"] = formatdate(self._sandbox.company.upstream_time(), usegmt=True)
+        return response
 
     async def _hang(self) -> None:
         try:

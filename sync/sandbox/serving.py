@@ -64,9 +64,15 @@ async def serving(sandbox: Sandbox, port: int = 0) -> AsyncIterator[str]:
     async with running(sandbox) as courier:
         app = create_app(sandbox, courier, closing)
         config = uvicorn.Config(
-            app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            date_header=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
         )
-        server = _Server(config)
+        server = _Server(config, closing)
         # Cut bodies are the server's errors, but not news.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         serve = asyncio.create_task(server.serve([listener]))
@@ -75,7 +81,6 @@ async def serving(sandbox: Sandbox, port: int = 0) -> AsyncIterator[str]:
             yield f"http://{HOST}:{listener.getsockname()[1]}"
         finally:
             closing.set()
-            server.should_exit = True
             await serve
 
 
@@ -100,15 +105,19 @@ async def edit(sandbox: Sandbox) -> None:
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it is ready and leaves signals to the program that it is part of."""
+    """A server that says when it is ready, and leaves signals to the program that it is part of."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
         super().__init__(config)
+        self._closing = closing
         self.ready = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        await self._closing.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -116,7 +125,8 @@ class _Server(uvicorn.Server):
 
 
 def _listen(port: int) -> socket.socket:
-    listener = socket.socket()
+    # asyncio sets TCP_NODELAY only if the protocol is named; without it every answer waits 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -122,10 +123,10 @@ def _check_topic(topic: Any) -> None:
 
 def _check_address(address: Any) -> None:
     try:
-        url = httpx2.URL(address)
-    except (httpx2.InvalidURL, TypeError) as error:
+        url, host = httpx2.URL(address), urlsplit(address).hostname
+    except (httpx2.InvalidURL, TypeError, ValueError) as error:
         raise _invalid("address must be the URL to deliver to.") from error
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not host:
         raise _invalid("address must be the URL to deliver to.")
 
 
