@@ -6,7 +6,7 @@ import asyncio
 import signal
 import threading
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,17 +26,37 @@ from receiver.webhook import Webhook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
     from types import FrameType
 
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from receiver.webhook import Inbox
+
+
+OpenInbox: TypeAlias = "Callable[[ReceiverSettings], AbstractAsyncContextManager[Inbox]]"
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def create_app(settings: ReceiverSettings | None = None) -> Starlette:
+@asynccontextmanager
+async def own_inbox(settings: ReceiverSettings) -> AsyncIterator[InboxWriter]:
+    """Own the inbox of the data directory, wake the worker after each commit, and answer commands."""
+    button = DoorbellButton(settings.data_dir, "worker")
+    path = settings.data_dir / "inbox.db"
+    try:
+        async with (
+            await InboxWriter.open(path, queue_limit=settings.queue_limit, committed=button.press) as inbox,
+            serve_locally(commands(inbox), settings.data_dir, "receiver"),
+        ):
+            yield inbox
+    finally:
+        button.close()
+
+
+def create_app(settings: ReceiverSettings | None = None, open_inbox: OpenInbox = own_inbox) -> Starlette:
     """Make the receiver; without `settings` it reads them when it starts.
 
     Its lifespan owns the inbox, and raises `MirrorError` when it cannot.
@@ -46,19 +66,10 @@ def create_app(settings: ReceiverSettings | None = None) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         chosen = settings or ReceiverSettings.load()
         logs.configure()
-        button = DoorbellButton(chosen.data_dir, "worker")
-        try:
-            async with (
-                await InboxWriter.open(
-                    chosen.data_dir / "inbox.db", queue_limit=chosen.queue_limit, committed=button.press
-                ) as inbox,
-                serve_locally(commands(inbox), chosen.data_dir, "receiver"),
-            ):
-                app.state.inbox = inbox
-                app.state.webhook = Webhook(inbox, chosen.tokens())
-                yield
-        finally:
-            button.close()
+        async with open_inbox(chosen) as inbox:
+            app.state.inbox = inbox
+            app.state.webhook = Webhook(inbox, chosen.tokens())
+            yield
 
     app = Starlette(
         routes=[
@@ -86,7 +97,7 @@ async def _healthz(_request: Request) -> Response:
 
 
 async def _readyz(request: Request) -> Response:
-    inbox: InboxWriter = request.app.state.inbox
+    inbox: Inbox = request.app.state.inbox
     return JSONResponse({"status": "ready"}) if inbox.ready else refusal("unavailable")
 
 

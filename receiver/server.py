@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
-from receiver.app import STOP_SIGNALS, create_app
+from receiver.app import STOP_SIGNALS, create_app, own_inbox
 from receiver.errors import MirrorError
 
 if TYPE_CHECKING:
     import signal
     from collections.abc import Generator
 
+    from receiver.app import OpenInbox
     from receiver.settings import ReceiverSettings
 
 log = structlog.get_logger("receiver")
@@ -24,9 +25,9 @@ log = structlog.get_logger("receiver")
 DRAIN_SECONDS = 2  # honcho kills 5 s after the signal; the inbox still has to be closed
 
 
-def serve(settings: ReceiverSettings, host: str, port: int) -> None:
+def serve(settings: ReceiverSettings, host: str, port: int, open_inbox: OpenInbox = own_inbox) -> None:
     """Receive until SIGTERM or SIGINT, then store and answer what is there. Raises `MirrorError`."""
-    app = create_app(settings)
+    app = create_app(settings, open_inbox)
     config = uvicorn.Config(
         app,
         lifespan="off",  # entered below, so that a start that fails is an exception

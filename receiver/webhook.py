@@ -25,7 +25,10 @@ _KEPT_PREFIX = b"x-kounta-"
 
 
 class Inbox(Protocol):
-    """What the endpoint needs of the inbox."""
+    """What the receiver needs of the inbox."""
+
+    @property
+    def ready(self) -> bool: ...
 
     async def append(self, company_id: int, topic: str, headers: Mapping[str, str], body: bytes) -> str: ...
 

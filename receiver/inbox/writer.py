@@ -128,8 +128,8 @@ class InboxWriter:
                 await connection.execute(
                     insert(identity), {"number": 1, "identity": str(uuid4()), "created_at": now}
                 )
-            started = await connection.execute(insert(starts), {"started_at": now})
-            self._start = started.inserted_primary_key[0]
+            started = insert(starts).values(started_at=now).returning(starts.c.number)
+            self._start = (await connection.execute(started)).scalar_one()
         self._committer = asyncio.create_task(self._commit_for_ever(), name="inbox commits")
         self._noter = asyncio.create_task(self._note_for_ever(), name="inbox notes")
 
