@@ -185,8 +185,7 @@ def _page(call: Call, count: int, rows: Callable[[int, int], list[Customer]]) ->
     items = [call.company.listed(one, call.application) for one in rows(start, start + PAGE)]
     headers = {"X-Pages": str(pages)}
     if index + 1 < pages:
-        query = dict(call.request.query_params) | {"page": str(index + 1 + settings.page_base)}
-        headers["X-Next-Page"] = _absolute(call, query)
+        headers["X-Next-Page"] = _next_page(call, index)
     elif settings.last_next_page == "empty":
         headers["X-Next-Page"] = ""
     return record(call.company, items, headers=headers)
@@ -204,8 +203,12 @@ def _page_index(call: Call) -> int:
     return int(text) - base
 
 
-def _absolute(call: Call, query: dict[str, str]) -> str:
-    return call.url(call.request.url.path, absolute=True) + "?" + urlencode(query)
+def _next_page(call: Call, index: int) -> str:
+    leads = call.sandbox.faults.next_page
+    number = index + call.sandbox.settings.page_base + (leads != "repeated")
+    query = urlencode(dict(call.request.query_params) | {"page": str(number)})
+    path = call.url(call.request.url.path, absolute=leads != "foreign")
+    return f"{'https://elsewhere.example' if leads == 'foreign' else ''}{path}?{query}"
 
 
 def _redirect(call: Call, found: list[Customer]) -> Response:

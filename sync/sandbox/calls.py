@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from sync.sandbox.settings import OptionError
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from sync.sandbox.settings import Faults
 
-CallFault: TypeAlias = Literal["too_many", "server_errors", "hangs", "cut_bodies", "html_answers"]
+CallFault: TypeAlias = Literal[
+    "too_many", "server_errors", "hangs", "cut_bodies", "html_answers", "wrong_answers"
+]
 CALL_FAULTS: tuple[CallFault, ...] = get_args(CallFault)
 
 
@@ -77,6 +79,14 @@ class Calls:
 
     def server_error(self) -> int:
         return self._random.choice((500, 502, 503))
+
+    def wrong_value(self) -> Any:
+        """Choose a JSON value that no call is answered with."""
+        return self._random.choice((None, [], {}, "OK", {"id": "none"}, {"data": []}, [[1]], [{"id": None}]))
+
+    def chance(self, options: int) -> int:
+        """Choose one of so many."""
+        return self._random.randrange(options)
 
     def _drawn(self, draw: float) -> CallFault | None:
         for name in CALL_FAULTS:

@@ -52,6 +52,7 @@ class Company:
         self._people = _child(random)
         self._ids = _child(random)
         self._number = 0
+        self._refusals: Counter[int] = Counter()
 
     def upstream_time(self) -> float:
         """Give the time by upstream's own clock, which may be ahead."""
@@ -134,7 +135,7 @@ class Company:
         return (self._complete(customer, application) for customer in self.customers)
 
     def due_deliveries(self, now: float) -> list[Delivery]:
-        """Take out the deliveries that leave now; give each back with `outbox.finished`."""
+        """Take out the deliveries that leave now; give each back with `finished`."""
         return self.outbox.due(now)
 
     def post(self, delivery: Delivery) -> Post:
@@ -162,6 +163,14 @@ class Company:
             "X-Kounta-Signature": signature(token, body),
         }
         return Post(webhook.address, body, headers)
+
+    def finished(self, delivery: Delivery, status: int | None, now: float) -> None:
+        """Note the receiver's answer to a delivery: its status, or None when there was none."""
+        answered = self.outbox.finished(delivery, status, now)
+        refusals = 0 if answered else self._refusals[delivery.webhook.id] + 1
+        self._refusals[delivery.webhook.id] = refusals
+        if self.faults.disable_after and refusals >= self.faults.disable_after:
+            self.webhooks.drop(delivery.webhook.id)
 
     def json(self, value: Any) -> bytes:
         return json_bytes(value, ascii_only=self.settings.ascii_json)

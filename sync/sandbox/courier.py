@@ -58,7 +58,7 @@ class Courier:
         company = self._sandbox.company
         async with self._slots[delivery.webhook.address]:
             status = await self._send(company.post(delivery))
-        company.outbox.finished(delivery, status, self._sandbox.clock())
+        company.finished(delivery, status, self._sandbox.clock())
         self._answered.set()
 
     async def _send(self, post: Post) -> int | None:

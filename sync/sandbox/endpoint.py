@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from sync.sandbox.answers import CutResponse, broken_page, limited, refused
+from sync.sandbox.answers import CutResponse, broken_page, limited, record, refused
 from sync.sandbox.limit import MINUTE
 from sync.sandbox.refusal import RefusedError
 
@@ -113,7 +113,17 @@ class Endpoints:
             return limited(self._sandbox.company, self._sandbox.clock() + 1)
         if fault == "server_errors":
             return PlainTextResponse("Something went wrong", self._sandbox.calls.server_error())
+        if fault == "wrong_answers":
+            return self._wrong()
         return broken_page() if fault == "html_answers" else None
+
+    def _wrong(self) -> Response:
+        """Answer what was not asked for: another customer, or no customer at all."""
+        company, calls = self._sandbox.company, self._sandbox.calls
+        if calls.chance(2) and len(company.customers):
+            other = company.customers.nth(calls.chance(len(company.customers)))
+            return record(company, company.shown(other, company.settings.client_id))
+        return record(company, calls.wrong_value())
 
     def _dated(self, response: Response) -> Response:
         """Add the time by upstream's clock, which the server itself does not know."""

@@ -127,10 +127,14 @@ class Outbox:
             self.counts.disordered += 1
         lane.last_left = max(lane.last_left, delivery.change.number)
 
-    def finished(self, delivery: Delivery, status: int | None, now: float) -> None:
-        """Note the receiver's answer: its status, or None when there was none. It may be tried again."""
+    def finished(self, delivery: Delivery, status: int | None, now: float) -> bool:
+        """Note the receiver's answer: its status, or None when there was none. It may be tried again.
+
+        Gives whether the answer was a 2xx.
+        """
         self.counts.in_flight -= 1
-        if status in range(200, 300):
+        answered = status in range(200, 300)
+        if answered:
             self.counts.answered_200 += 1
         else:
             self.counts.refused += 1
@@ -146,6 +150,7 @@ class Outbox:
             self.counts.waiting -= 1
             waiting.due = now
             self._push(waiting)
+        return answered
 
     def hurry(self, now: float) -> None:
         """Make everything that waits due now, in the order in which it would have left."""

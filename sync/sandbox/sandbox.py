@@ -12,7 +12,8 @@ from sync.sandbox.company import Company
 from sync.sandbox.editor import Editor
 from sync.sandbox.limit import Limit
 from sync.sandbox.oauth import Tokens
-from sync.sandbox.settings import Faults, Settings, change, check
+from sync.sandbox.refusal import RefusedError
+from sync.sandbox.settings import Faults, OptionError, Settings, change, check
 from sync.sandbox.webhooks import TOPICS
 
 if TYPE_CHECKING:
@@ -55,11 +56,17 @@ class Sandbox:
         self.wake()
 
     def deliver_to(self, base: str) -> None:
-        """Register the three topics for the main application at a receiver's paths under this URL."""
+        """Register the three topics for the main application at a receiver's paths under this URL.
+
+        Raises OptionError if it is no URL.
+        """
         for topic in TOPICS:
             address = f"{base.rstrip('/')}/webhooks/{self.settings.company_id}/{topic}"
             body = {"topic": topic, "address": address, "format": "json"}
-            self.company.webhooks.register(self.settings.client_id, body, self.company.upstream_time())
+            try:
+                self.company.webhooks.register(self.settings.client_id, body, self.company.upstream_time())
+            except RefusedError as error:
+                raise OptionError(f"deliver_to should be a receiver's base URL, not {base!r}.") from error
 
     @property
     def edit_rate(self) -> float:

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+class Bounds(NamedTuple):
+    """What a number may be. Unlike pydantic's own it makes one sentence on the command line too."""
+
+    low: float
+    high: float
+
+
+class Form(NamedTuple):
+    """What a text may be: a pattern, and the same in words."""
+
+    pattern: str
+    words: str
+
+
+Share = Annotated[float, Bounds(0, 1)]
+Seconds = Annotated[float, Bounds(0, 3600)]
+Count = Annotated[int, Bounds(1, 10**9)]
+Text = Annotated[str, Form(".+", "a text that is not empty")]
+ClientId = Annotated[str, Form("[^:]+", "a text that is not empty and has no colon")]
+Applications = Annotated[
+    tuple[str, ...], Form("[^:]+:[^:]+:[^:]+", "CLIENT_ID:CLIENT_SECRET:SIGNATURE_TOKEN")
+]
 CallKind = Literal[
     "list", "get", "find", "create", "update", "webhooks", "company", "token", "authorize", "other"
 ]
-Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 
 
 class OptionError(ValueError):
@@ -28,23 +50,23 @@ class Settings:
     The defaults are the likeliest reading; the others are what else has been seen or cannot be ruled out.
     """
 
-    company_id: Annotated[int, Field(ge=1)] = 5678
+    company_id: Annotated[int, Bounds(1, 2**63 - 1)] = 5678
     """The id of the only company."""
     company_name: str = "Harbour Roasters"
     """Its name in `/v1/companies/me`."""
     time_zone: str = "Australia/Sydney"
     """Its time zone in `/v1/companies/me`."""
-    client_id: Annotated[str, Field(min_length=1)] = "sandbox-client"
+    client_id: ClientId = "sandbox-client"
     """The application's client id."""
-    client_secret: Annotated[str, Field(min_length=1)] = "sandbox-secret"  # noqa: S105 - protects a fake
+    client_secret: Text = "sandbox-secret"  # noqa: S105 - protects a fake
     """The application's client secret."""
-    signature_token: Annotated[str, Field(min_length=1)] = "sandbox-signature-token"  # noqa: S105 - signs for a fake
+    signature_token: Text = "sandbox-signature-token"  # noqa: S105 - signs for a fake
     """The key of `X-Kounta-Signature`."""
-    other_applications: tuple[Annotated[str, Field(pattern=r"^[^:]+:[^:]+:[^:]+$")], ...] = ()
+    other_applications: Applications = ()
     """More applications of the company, each as CLIENT_ID:CLIENT_SECRET:SIGNATURE_TOKEN."""
-    requests_per_minute: Annotated[int, Field(ge=1)] = 60
+    requests_per_minute: Count = 60
     """Calls a minute for an application that uses Basic auth."""
-    oauth_requests_per_minute: Annotated[int, Field(ge=1)] = 180
+    oauth_requests_per_minute: Count = 180
     """Calls a minute for an application that uses OAuth."""
     limit_window: Literal["fixed", "sliding"] = "fixed"
     """Whether the limit counts each minute by the clock, or any 60 seconds."""
@@ -78,9 +100,9 @@ class Settings:
     """Whether records carry fields that no documentation names, and `id_str`."""
     ascii_json: bool = False
     r"""Whether JSON is ASCII with \u escapes, or UTF-8."""
-    token_seconds: Annotated[int, Field(ge=1)] = 3600
+    token_seconds: Count = 3600
     """How long an access token is good."""
-    code_seconds: Annotated[int, Field(ge=1)] = 600
+    code_seconds: Count = 600
     """How long an authorization code is good."""
     rotate_refresh_tokens: bool = True
     """Whether a refresh brings a new refresh token and ends the old one."""
@@ -94,7 +116,7 @@ class Settings:
     """Whether a webhook's attribute filter has an effect. Its form here is a guess: {"attributes": [...]}."""
     delivery_timeout_seconds: Seconds = 10
     """How long a receiver may take to answer."""
-    edits_per_second: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0
+    edits_per_second: Annotated[float, Bounds(0, 1000)] = 0
     """How often the company's people edit its customers by themselves."""
 
 
@@ -118,10 +140,12 @@ class Faults:
     """Share of deliveries whose signature is wrong."""
     stamps: Literal["change", "departure", "absent"] = "change"
     """When created_at and updated_at in a delivery's body are made: at the change, as it leaves, never."""
-    delivery_retries: Annotated[int, Field(ge=0, le=100)] = 0
+    delivery_retries: Annotated[int, Bounds(0, 100)] = 0
     """How often a delivery that was not answered 2xx is tried again."""
     retry_seconds: Seconds = 10
     """The pause before the first retry; it doubles."""
+    disable_after: Annotated[int, Bounds(0, 10**9)] = 0
+    """How many refusals one after another make upstream drop a webhook; 0: it never does."""
     too_many: Share = 0
     """Share of calls answered 429 though the limit is not reached."""
     server_errors: Share = 0
@@ -134,15 +158,19 @@ class Faults:
     """Share of calls whose connection closes inside the body."""
     html_answers: Share = 0
     """Share of calls answered 200 with an HTML page."""
+    wrong_answers: Share = 0
+    """Share of calls answered 200 with JSON of another shape or, for a read by id, with another customer."""
     fault_after_write: Share = 0.5
-    """Share of server errors and HTML answers that come although the write was done."""
+    """Share of server errors, HTML answers and wrong answers that come although the write was done."""
     only_calls: tuple[CallKind, ...] = ()
     """Kinds of calls that may fail; none named: all."""
     shifted_rows: Share = 0
     """Share of pages, after the first, whose rows have moved by up to three places."""
-    read_lag_seconds: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 0
+    next_page: Literal["right", "repeated", "foreign"] = "right"
+    """Where X-Next-Page leads: to the next page, to the same one again, to another host."""
+    read_lag_seconds: Annotated[float, Bounds(0, 600)] = 0
     """How old the state is that reads and lists show."""
-    clock_skew_seconds: Annotated[float, Field(ge=-(10**6), le=10**6, allow_inf_nan=False)] = 0
+    clock_skew_seconds: Annotated[float, Bounds(-(10**6), 10**6)] = 0
     """How far upstream's clock is ahead."""
     lost_access: Literal["no", "401", "403", "404"] = "no"
     """The answer to every call, once access was taken away."""
@@ -168,8 +196,11 @@ def change(options: Settings | Faults, values: Mapping[str, Any]) -> None:
     except ValidationError as invalid:
         first = invalid.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        expected = first["msg"].removeprefix("Input ")
-        raise OptionError(f"The value of {where} {expected}; {first['input']!r} came.") from invalid
+        expected = first["msg"].removeprefix("Input ").removesuffix(", unable to parse string as a number")
+        raise OptionError(f"{where} {expected}, not {first['input']!r}.") from invalid
+    for name, hint in get_type_hints(type(options), include_extras=True).items():
+        for rule in getattr(hint, "__metadata__", ()):
+            _hold(rule, name, getattr(changed, name))
     for name in known:
         setattr(options, name, getattr(changed, name))
 
@@ -177,3 +208,13 @@ def change(options: Settings | Faults, values: Mapping[str, Any]) -> None:
 def check(options: Settings | Faults) -> None:
     """Raise OptionError if one of the options has a value that it cannot have."""
     change(options, {})
+
+
+def _hold(rule: Bounds | Form, name: str, value: Any) -> None:
+    if isinstance(rule, Bounds):
+        if not rule.low <= value <= rule.high:
+            raise OptionError(f"{name} should be a number from {rule.low} to {rule.high}, not {value!r}.")
+        return
+    for text in value if isinstance(value, tuple) else (value,):
+        if not re.fullmatch(rule.pattern, text):
+            raise OptionError(f"{name} should be {rule.words}, not {text!r}.")

@@ -96,6 +96,10 @@ class Webhooks:
         self._all[id_] = webhook
         return webhook
 
+    def drop(self, id_: int) -> None:
+        """Forget a registration, as upstream itself may."""
+        self._all.pop(id_, None)
+
     def remove(self, application: str, id_: int) -> None:
         self.get(application, id_)
         del self._all[id_]

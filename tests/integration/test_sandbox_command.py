@@ -114,7 +114,10 @@ def test_it_ends_within_a_second_amid_edits_deliveries_and_a_call_that_hangs() -
         (("--port", "70000"), "--port"),
         (("--customers", "-1"), "--customers"),
         (("--requests-per-minute", "0"), "requests_per_minute"),
-        (("--deliver-to", "nowhere"), "address"),
+        (("--deliver-to", "nowhere"), "deliver_to"),
+        (("--other-applications", "a:b"), "CLIENT_ID:CLIENT_SECRET:SIGNATURE_TOKEN"),
+        (("--stamps", "x"), "--stamps"),
+        (("--lots", "1"), "--lots"),
     ],
 )
 def test_a_bad_option_is_one_sentence_and_exit_2(options: tuple[str, ...], word: str) -> None:

@@ -146,6 +146,27 @@ async def test_rows_may_shift_between_pages_so_that_some_are_missed_and_others_c
         assert len(seen) > len(set(seen))
 
 
+async def test_calls_may_be_answered_with_another_customer_or_another_shape() -> None:
+    async with kounta(wrong_answers=1) as (client, sandbox):
+        id_ = sandbox.company.customers.nth(0).id
+        answers = [(await client.get(f"{CUSTOMERS}/{id_}")) for _ in range(40)]
+
+        assert {answer.status_code for answer in answers} == {200}
+        bodies = [answer.json() for answer in answers]
+        others = [body["id"] for body in bodies if isinstance(body, dict) and "email" in body]
+        assert {customer.id for customer in sandbox.company.customers} == set(others)
+        assert None in bodies
+        assert [] in bodies
+
+
+async def test_the_next_page_may_lead_in_a_circle_or_to_another_host() -> None:
+    async with kounta(customers=60, next_page="repeated") as (client, sandbox):
+        assert (await client.get(CUSTOMERS, params={"page": 2})).headers["X-Next-Page"].endswith("?page=2")
+        sandbox.change(sandbox.faults, {"next_page": "foreign"})
+        leads = (await client.get(CUSTOMERS)).headers["X-Next-Page"]
+        assert leads == f"https://elsewhere.example{CUSTOMERS}?page=2"
+
+
 async def test_reads_lists_and_look_ups_may_lag_behind() -> None:
     async with kounta(customers=30, read_lag_seconds=600) as (client, sandbox):
         old = sandbox.company.customers.nth(0)

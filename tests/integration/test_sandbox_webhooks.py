@@ -23,11 +23,13 @@ class Received(NamedTuple):
 
 
 class Receiver:
-    """A server that keeps what it gets and answers as it is told: a status, or None for never."""
+    """A server that keeps what it gets and answers with a status, once it is allowed to."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
-        self.status: int | None = 200
+        self.status = 200
+        self.allowed = asyncio.Event()
+        self.allowed.set()
         self.url = ""
         self.got = asyncio.Event()
 
@@ -42,8 +44,7 @@ class Receiver:
                     Received(head[0].split(" ")[1], {k.lower(): v for k, v in originals.items()}, body)
                 )
                 self.got.set()
-                if self.status is None:
-                    await asyncio.Event().wait()
+                await self.allowed.wait()
                 writer.write(f"HTTP/1.1 {self.status} X\r\nContent-Length: 0\r\n\r\n".encode())
         except asyncio.IncompleteReadError:
             pass
@@ -243,9 +244,9 @@ async def test_a_receiver_that_never_answers_holds_up_nobody_else() -> None:
     async with (
         receiver() as slow,
         receiver() as quick,
-        kounta(delivery_timeout_seconds=0.5) as (client, sandbox),
+        kounta(delivery_timeout_seconds=60) as (client, sandbox),
     ):
-        slow.status = None
+        slow.allowed.clear()
         sandbox.deliver_to(slow.url)
         sandbox.deliver_to(quick.url)
         for number in range(200):
@@ -254,10 +255,19 @@ async def test_a_receiver_that_never_answers_holds_up_nobody_else() -> None:
             quick.got.clear()
             await quick.got.wait()
 
-        assert len(slow.received) <= 64
-        assert sandbox.company.outbox.counts.refused == 0
+        assert 0 < len(slow.received) <= 64
+        slow.allowed.set()
         counts = await settled(client)
-        assert (counts["answered_200"], counts["refused"]) == (200, 200)
+        assert (counts["answered_200"], counts["refused"]) == (400, 0)
+
+
+async def test_a_receiver_that_does_not_answer_in_time_refuses() -> None:
+    async with receiver() as slow, kounta(delivery_timeout_seconds=0.1) as (client, sandbox):
+        slow.allowed.clear()
+        sandbox.deliver_to(slow.url)
+        sandbox.company.create({"first_name": "A", "phone": "1"})
+
+        assert (await settled(client))["refused"] == 1
 
 
 async def test_settling_skips_the_delays_that_remain() -> None:

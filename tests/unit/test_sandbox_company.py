@@ -31,7 +31,7 @@ def posted(company: Company, now: float) -> list[tuple[str, Any]]:
         for delivery in due:
             post = company.post(delivery)
             posts.append((post.url, json.loads(post.body)))
-            company.outbox.finished(delivery, 200, now)
+            company.finished(delivery, 200, now)
     return posts
 
 
@@ -220,6 +220,23 @@ def test_ids_go_beyond_32_bits_and_are_never_used_again() -> None:
 
     last = company.delete(ids[-1])
     assert company.create({"first_name": "New"}).id > last.id
+
+
+def test_a_webhook_may_be_dropped_after_refusals_one_after_another() -> None:
+    made = sandbox(faults=Faults(disable_after=3))
+    company = made.company
+
+    def refuse(*statuses: int) -> None:
+        for status in statuses:
+            company.create({"first_name": "A"})
+            for delivery in company.due_deliveries(company.clock()):
+                company.post(delivery)
+                company.finished(delivery, status, company.clock())
+
+    refuse(500, 500, 200, 500, 500)
+    assert len(list(company.webhooks)) == 3
+    refuse(500)
+    assert [webhook.topic for webhook in company.webhooks] == ["customers/updated", "customers/deleted"]
 
 
 def edited(seed: int, count: int = 400) -> tuple[list[tuple[str, Any]], list[Any], dict[str, Any]]:

@@ -26,14 +26,13 @@ def test_a_change_sets_what_is_named_and_leaves_the_rest() -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"lost": 1.5}, "The value of lost should be less than or equal to 1; 1.5 came."),
-        ({"lost": "often"}, "The value of lost should be a valid number, unable to parse string"),
-        ({"lost": float("nan")}, "The value of lost should be a finite number; nan came."),
-        (
-            {"stamps": "never"},
-            "The value of stamps should be 'change', 'departure' or 'absent'; 'never' came.",
-        ),
-        ({"only_calls": ["lists"]}, "The value of only_calls.0 should be 'list', 'get'"),
+        ({"lost": 1.5}, "lost should be a number from 0 to 1, not 1.5."),
+        ({"lost": -0.1}, "lost should be a number from 0 to 1, not -0.1."),
+        ({"lost": float("nan")}, "lost should be a number from 0 to 1, not nan."),
+        ({"hang_seconds": 3601}, "hang_seconds should be a number from 0 to 3600, not 3601.0."),
+        ({"lost": "often"}, "lost should be a valid number, not 'often'."),
+        ({"stamps": "never"}, "stamps should be 'change', 'departure' or 'absent', not 'never'."),
+        ({"only_calls": ["lists"]}, "only_calls.0 should be 'list', 'get', 'find'"),
         ({"lots": 0.5}, "There is no 'lots' among the faults; there are lost, doubled"),
     ],
 )
@@ -50,8 +49,28 @@ def test_what_cannot_be_is_refused_with_a_sentence_and_nothing_changes(
 
 
 def test_a_sandbox_checks_its_options() -> None:
-    with pytest.raises(OptionError, match="requests_per_minute should be greater than or equal to 1"):
+    with pytest.raises(
+        OptionError, match=r"requests_per_minute should be a number from 1 to 1000000000, not 0\."
+    ):
         Sandbox(Settings(requests_per_minute=0))
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"client_secret": ""}, "client_secret should be a text that is not empty, not ''."),
+        (
+            {"other_applications": ("a:b",)},
+            "other_applications should be CLIENT_ID:CLIENT_SECRET:SIGNATURE_TOKEN, not 'a:b'.",
+        ),
+        ({"page_base": 2}, "page_base should be 0 or 1, not 2."),
+    ],
+)
+def test_settings_are_checked_too(values: dict[str, object], sentence: str) -> None:
+    with pytest.raises(OptionError) as error:
+        change(Settings(), values)
+
+    assert str(error.value) == sentence
 
 
 def test_every_option_is_in_the_reference(reference: str) -> None:
