@@ -1,0 +1,61 @@
+"""How a command reaches the process that owns the mirror, or becomes it when none runs."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from receiver.errors import MirrorError
+from receiver.local import connect_locally
+from sync.mirror.store import OWNER
+
+
+class UsageError(MirrorError):
+    """The command's input cannot be right; nothing was asked of anyone."""
+
+    exit_code = 2
+
+
+def worker_client(directory: Path) -> httpx2.AsyncClient | None:
+    """Give a client of the worker's local socket; None when no worker runs on this data directory."""
+    return connect_locally(directory, OWNER)
+
+
+async def ask(client: httpx2.AsyncClient, path: str, what: dict[str, Any]) -> dict[str, Any]:
+    """Ask the worker for something and give its answer; raises MirrorError with what it says."""
+    try:
+        answer = await client.post(path, json=what)
+    except httpx2.TransportError as error:
+        raise _gone(error) from error
+    if answer.is_error:
+        raise MirrorError(_complaint(answer.text))
+    said: dict[str, Any] = answer.json()
+    return said
+
+
+async def follow(
+    client: httpx2.AsyncClient, path: str, what: dict[str, Any]
+) -> AsyncIterator[dict[str, Any]]:
+    """Ask the worker for something long and give its lines as they come."""
+    try:
+        async with client.stream("POST", path, json=what) as answer:
+            if answer.is_error:
+                raise MirrorError(_complaint((await answer.aread()).decode()))
+            async for line in answer.aiter_lines():
+                yield json.loads(line)
+    except httpx2.TransportError as error:
+        raise _gone(error) from error
+
+
+def _gone(error: Exception) -> MirrorError:
+    return MirrorError(f"The worker ended before it had answered ({error}). See its log, and try again.")
+
+
+def _complaint(text: str) -> str:
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return text or "The worker could not do it; its log says why."
+    return str(said.get("detail") or said.get("error") or text)

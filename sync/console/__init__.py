@@ -1,0 +1,1 @@
+"""What operators see, and the API that commands use to ask the worker."""

@@ -1,0 +1,81 @@
+"""The local Kounta's customers beside the mirror's rows, compared without any code of the mirror."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+_PLAIN: Final = ("first_name", "last_name", "email", "phone", "mobile", "image", "reference_id")
+_PARTS: Final = ("address", "city", "state", "postal_code", "country")
+
+
+def wrong_rows(database: Path, truth: list[dict[str, Any]], deleted: list[int]) -> dict[int, str]:
+    """Say for each customer whose row is wrong what is wrong with it; every attribute is compared.
+
+    `truth` and `deleted` are what the local Kounta's control interface shows.
+    """
+    rows = {row["id"]: row for row in _rows(database)}
+    wrong: dict[int, str] = {}
+    for customer in truth:
+        row = rows.pop(customer["id"], None)
+        if row is None:
+            wrong[customer["id"]] = "missing"
+        elif row["deleted_at"] is not None:
+            wrong[customer["id"]] = "deleted in the mirror, live upstream"
+        else:
+            fields = [name for name, value in _columns(customer).items() if _stored(name, row) != value]
+            if fields:
+                wrong[customer["id"]] = f"differs in {', '.join(fields)}"
+    for id_, row in rows.items():
+        if row["deleted_at"] is None:
+            known = "deleted" if id_ in deleted else "unknown"
+            wrong[id_] = f"live in the mirror, {known} upstream"
+    return wrong
+
+
+def counted(database: Path, query: str) -> dict[str, int]:
+    """Give what `query` (two columns: name, number) counts; nothing while there is no such database."""
+    if not database.exists():
+        return {}
+    with _opened(database) as connection:
+        return {str(name): int(number) for name, number in connection.execute(query)}
+
+
+def _rows(database: Path) -> list[sqlite3.Row]:
+    if not database.exists():
+        return []
+    with _opened(database) as connection:
+        connection.row_factory = sqlite3.Row
+        return connection.execute("SELECT * FROM all_customers").fetchall()
+
+
+class _opened:  # noqa: N801 - it reads as what it does
+    def __init__(self, database: Path) -> None:
+        self._connection = sqlite3.connect(database.absolute().as_uri() + "?mode=ro", uri=True, timeout=10)
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._connection
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+
+def _columns(customer: Mapping[str, Any]) -> dict[str, Any]:
+    expected = {name: customer.get(name) for name in _PLAIN}
+    expected["accepts_marketing"] = customer.get("accepts_marketing")
+    expected["tags"] = customer.get("tags")
+    for kind in ("primary", "shipping"):
+        address = customer.get(f"{kind}_address") or {}
+        for part in _PARTS:
+            expected[f"{kind}_{part}"] = address.get(part)
+    return expected
+
+
+def _stored(name: str, row: sqlite3.Row) -> Any:
+    value = row[name]
+    if value is None:
+        return None
+    if name == "accepts_marketing":
+        return bool(value)
+    return json.loads(value) if name == "tags" else value

@@ -1,0 +1,101 @@
+"""Everything behind the log, put together for the process that owns the mirror: the worker, or a command."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import httpx2
+
+from sync.apply import Applier
+from sync.kounta import BasicAuth, Budget, BudgetState, Kounta
+from sync.merge.snapshots import Lens
+from sync.mirror.store import Mirror
+from sync.reconcile.deletions import Deletions
+from sync.reconcile.reconciler import Reconciler
+from sync.reconcile.sweep import Sweeper
+from sync.reconcile.verify import Verifier
+from sync.settings import WorkerSettings
+
+
+def utc_now() -> datetime:
+    """Give the time now, in UTC and whole milliseconds: what is compared must survive being stored."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The parts of one company's mirror, ready to work. Only its owner has one."""
+
+    settings: WorkerSettings
+    clock: Callable[[], datetime]
+    mirror: Mirror
+    kounta: Kounta
+    applier: Applier
+    sweeper: Sweeper
+    verifier: Verifier
+    deletions: Deletions
+    reconciler: Reconciler
+
+    async def keep_budget(self) -> None:
+        """Store how much of the call budget is used, so that a restart does not begin it anew."""
+        state = self.kounta.budget.state
+        progress = self.mirror.progress
+        if state != BudgetState(progress.last_call_at, progress.closed_until):
+            await self.mirror.note(last_call_at=state.last_call_at, closed_until=state.closed_until)
+
+
+@asynccontextmanager
+async def open_engine(
+    settings: WorkerSettings,
+    purpose: str,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    transport: httpx2.AsyncBaseTransport | None = None,
+) -> AsyncIterator[Engine]:
+    """Own the mirror and make the parts; `purpose` is what another would-be owner is told.
+
+    Raises OwnedElsewhere and whatever else keeps the mirror from being opened, each one sentence.
+    """
+    mirror = await Mirror.open(settings.data_dir, settings.company_id, settings.subscription, purpose)
+    try:
+        auth = BasicAuth(settings.client_id, settings.client_secret)
+        state = BudgetState(mirror.progress.last_call_at, mirror.progress.closed_until)
+        budget = Budget(settings.requests_per_minute, state=state, clock=clock)
+        async with Kounta(
+            settings.company_id,
+            auth=auth,
+            api_url=settings.api_url,
+            budget=budget,
+            transport=transport,
+            clock=clock,
+        ) as kounta:
+            engine = _assemble(settings, mirror, kounta, clock)
+            try:
+                yield engine
+            finally:
+                await engine.keep_budget()
+    finally:
+        await mirror.close()
+
+
+def _assemble(
+    settings: WorkerSettings, mirror: Mirror, kounta: Kounta, clock: Callable[[], datetime]
+) -> Engine:
+    timing = settings.timing
+    lens = Lens(settings.company_id, settings.subscription, timing.window)
+    deletions = Deletions(mirror, kounta, settings.brake, timing=timing, clock=clock)
+    sweeper = Sweeper(mirror, kounta, settings.brake, lens=lens, timing=timing, clock=clock)
+    verifier = Verifier(mirror, kounta, deletions, lens=lens, timing=timing, clock=clock)
+    return Engine(
+        settings=settings,
+        clock=clock,
+        mirror=mirror,
+        kounta=kounta,
+        applier=Applier(mirror, lens, timing, clock),
+        sweeper=sweeper,
+        verifier=verifier,
+        deletions=deletions,
+        reconciler=Reconciler(mirror, kounta, sweeper, verifier, deletions, timing=timing, clock=clock),
+    )

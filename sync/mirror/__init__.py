@@ -1,0 +1,1 @@
+"""The replica: the only part of `sync` that knows SQL."""

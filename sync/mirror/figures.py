@@ -1,0 +1,69 @@
+"""What the mirror can say of itself, in figures."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from sync.mirror.batch import Progress
+from sync.mirror.reader import MirrorReader
+from sync.mirror.schema import HELD_DELETES, PROGRESS, STATUS, VERDICT_COUNTS, VERIFICATIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One company's mirror, counted; all times in UTC."""
+
+    progress: Progress
+    live: int
+    deleted: int
+    verified: int
+    partial: int
+    verdicts: dict[str, int]
+    doubts: dict[str, int]
+    held_deletes: int
+    oldest_verified_at: datetime | None
+    last_delivery_at: datetime | None
+    last_sweep_at: datetime | None
+
+
+async def figures_of(mirror: MirrorReader) -> Figures | None:
+    """Count; None when the mirror holds nothing of this company yet."""
+    company_id = mirror.company_id
+    async with mirror.reading() as connection:
+        progress = (
+            await connection.execute(
+                select(*(PROGRESS.c[name] for name in Progress.__slots__)).where(
+                    PROGRESS.c.company_id == company_id
+                )
+            )
+        ).first()
+        status = (await connection.execute(select(STATUS).where(STATUS.c.company_id == company_id))).first()
+        if progress is None or status is None:
+            return None
+        verdicts = await connection.execute(
+            select(VERDICT_COUNTS.c.verdict, VERDICT_COUNTS.c.count).where(
+                VERDICT_COUNTS.c.company_id == company_id
+            )
+        )
+        doubts = await connection.execute(
+            select(VERIFICATIONS.c.reason, func.count())
+            .where(VERIFICATIONS.c.company_id == company_id)
+            .group_by(VERIFICATIONS.c.reason)
+        )
+        held = await connection.execute(
+            select(func.count()).select_from(HELD_DELETES).where(HELD_DELETES.c.company_id == company_id)
+        )
+        return Figures(
+            progress=Progress(*progress),
+            live=status.live,
+            deleted=status.deleted,
+            verified=status.verified,
+            partial=status.partial,
+            verdicts=dict(verdicts.tuples().all()),
+            doubts=dict(doubts.tuples().all()),
+            held_deletes=held.scalar_one(),
+            oldest_verified_at=status.oldest_verified_at,
+            last_delivery_at=status.last_delivery_at,
+            last_sweep_at=status.last_sweep_at,
+        )

@@ -1,0 +1,3 @@
+from receiver.database import run_migration
+
+run_migration()

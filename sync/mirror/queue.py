@@ -1,0 +1,112 @@
+"""The set of verifications as a queue: which customers are to be read next."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from sync.merge.doubts import ASKED, PRIORITY, SWEEP, Doubt, Reason, Timing
+from sync.mirror.reader import MirrorReader
+from sync.mirror.rows import doubt_of
+from sync.mirror.schema import CUSTOMERS, PROGRESS, STATUS, VERIFICATIONS
+from sync.mirror.store import Mirror
+
+_V: Final = VERIFICATIONS.c
+_JOINED: Final = VERIFICATIONS.outerjoin(
+    CUSTOMERS, and_(CUSTOMERS.c.company_id == _V.company_id, CUSTOMERS.c.id == _V.customer_id)
+)
+
+
+async def due_doubts(
+    mirror: MirrorReader, now: datetime, timing: Timing, limit: int, *, asked_only: bool = False
+) -> list[Doubt]:
+    """Give the doubts that may be read now (see `sync.merge.doubts.readable_at`), the most urgent first.
+
+    With `asked_only`, those that a person waits for; among them customers that a list left out come first,
+    so that a later answer proves that their 404 was no lost access.
+    """
+    order: list[ColumnElement[Any]] = [_V.priority, _V.due_at]
+    if asked_only:
+        order.insert(0, case((_V.reason == Reason.UNLISTED.value, 0), else_=1))
+    statement = (
+        select(VERIFICATIONS)
+        .select_from(_JOINED)
+        .where(
+            _V.company_id == mirror.company_id,
+            _V.due_at <= now,
+            or_(_V.asked, _V.not_before.is_(None), _V.not_before <= now),
+            or_(CUSTOMERS.c.settled_at.is_(None), CUSTOMERS.c.settled_at <= now - timing.read_after),
+            or_(_V.asked, CUSTOMERS.c.read_at.is_(None), CUSTOMERS.c.read_at <= now - timing.pause),
+        )
+        .order_by(*order)
+        .limit(limit)
+    )
+    if asked_only:
+        statement = statement.where(_V.priority == ASKED)
+    async with mirror.reading() as connection:
+        return [doubt_of(row) for row in (await connection.execute(statement)).mappings()]
+
+
+async def waiting_doubts(mirror: MirrorReader, *, asked_only: bool = False) -> int:
+    """Count the doubts, whether they may be read now or not."""
+    statement = select(func.count()).select_from(VERIFICATIONS).where(_V.company_id == mirror.company_id)
+    if asked_only:
+        statement = statement.where(_V.priority == ASKED)
+    async with mirror.reading() as connection:
+        return int((await connection.execute(statement)).scalar_one())
+
+
+async def ask_about_doubts(mirror: Mirror) -> int:
+    """Let a person wait for every customer in doubt; confirmations and refreshes are left where they are."""
+    async with mirror.transaction() as connection:
+        result = await connection.execute(
+            update(VERIFICATIONS)
+            .where(_V.company_id == mirror.company_id, _V.priority <= SWEEP)
+            .values(asked=True, priority=ASKED)
+        )
+    return result.rowcount
+
+
+async def ask_about(mirror: Mirror, customer_ids: Collection[int], now: datetime) -> None:
+    """Let a person wait for a read of these customers."""
+    async with mirror.batch(customer_ids, now) as batch:
+        for customer_id in customer_ids:
+            batch.doubt(customer_id, Reason.ASKED, now, asked=True)
+
+
+async def doubt_every_live(mirror: Mirror, reason: Reason, now: datetime, *, asked: bool) -> None:
+    """Ask for a read of every live customer, in one statement however many there are."""
+    await mirror.note(revision=PROGRESS.c.revision + 1)
+    revision = mirror.progress.revision
+    added = insert(VERIFICATIONS).from_select(
+        ["company_id", "customer_id", "reason", "asked", "priority", "due_at", "revision", "born", "tries"],
+        select(
+            CUSTOMERS.c.company_id,
+            CUSTOMERS.c.id,
+            literal(reason.value),
+            literal(asked),
+            literal(ASKED if asked else PRIORITY[reason]),
+            literal(now, _V.due_at.type),
+            literal(revision),
+            literal(revision),
+            literal(0),
+        ).where(CUSTOMERS.c.company_id == mirror.company_id, CUSTOMERS.c.deleted_at.is_(None)),
+    )
+    kept = {"revision": added.excluded.revision}
+    if asked:
+        kept |= {"asked": added.excluded.asked, "priority": added.excluded.priority}
+    async with mirror.transaction() as connection:
+        await connection.execute(
+            added.on_conflict_do_update(index_elements=["company_id", "customer_id"], set_=kept)
+        )
+        counted = (
+            select(func.count())
+            .select_from(VERIFICATIONS)
+            .where(_V.company_id == mirror.company_id)
+            .scalar_subquery()
+        )
+        await connection.execute(
+            update(STATUS).where(STATUS.c.company_id == mirror.company_id).values(verifications_due=counted)
+        )

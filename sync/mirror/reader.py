@@ -1,0 +1,47 @@
+"""The mirror as everyone but its owner sees it: read-only, also while the worker writes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from receiver.database import open_reader
+
+
+def mirror_path(directory: Path) -> Path:
+    """Give the file that holds the mirror of a data directory."""
+    return directory / "mirror.db"
+
+
+class MirrorReader:
+    """Reads one company's mirror; any number may, in any process of the same user."""
+
+    def __init__(self, reading: AsyncEngine, company_id: int) -> None:
+        self.company_id = company_id
+        self._reading = reading
+
+    @classmethod
+    def look(cls, directory: Path, company_id: int) -> Self:
+        """Open the mirror of a data directory; raises StoreMissing when no worker has made it yet."""
+        return cls(open_reader(mirror_path(directory)), company_id)
+
+    async def close(self) -> None:
+        """Let the connections go."""
+        await self._reading.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Open a short transaction that reads what is committed, and keeps no writer waiting."""
+        async with self._reading.connect() as connection:
+            yield connection

@@ -1,0 +1,278 @@
+"""The mirror's tables and views, once for SQLite and PostgreSQL.
+
+What reporting tools may rely on is named in the reference of tables; tables whose name begins with `_` are
+the mirror's own. Views only select: an expression in a view has no declared type on SQLite, so every column
+that a view shows is a real one.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    select,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import JSON, TypeEngine
+
+from receiver.database import UTCDateTime
+from sync.merge.customers import COLUMNS
+
+METADATA: Final = MetaData()
+
+_JSON: Final = JSON(none_as_null=True)
+_TYPES: Final[dict[str, TypeEngine[Any]]] = {
+    "accepts_marketing": Boolean(),
+    "tags": _JSON,
+    "other": _JSON,
+}
+
+
+def _company() -> Column[int]:
+    return Column("company_id", BigInteger, primary_key=True, autoincrement=False)
+
+
+def _customer_columns() -> Iterable[Column[Any]]:
+    return (Column(name, _TYPES.get(name, Text())) for name in COLUMNS)
+
+
+def _table(name: str, *columns: Any) -> Table:
+    return Table(name, METADATA, *columns, sqlite_with_rowid=False)
+
+
+CUSTOMERS: Final = _table(
+    "_customers",
+    _company(),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    *_customer_columns(),
+    Column("as_of", UTCDateTime, nullable=False),
+    Column("first_seen_at", UTCDateTime, nullable=False),
+    Column("first_seen_by", String, nullable=False),
+    Column("changed_at", UTCDateTime, nullable=False),
+    Column("verified_at", UTCDateTime),
+    Column("partial", Boolean, nullable=False),
+    Column("deleted_at", UTCDateTime),
+    Column("rests_on_arrival", Boolean, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("settled_at", UTCDateTime, nullable=False),
+    Column("read_at", UTCDateTime),
+    Column("read_as_of", UTCDateTime),
+    Column("read_position", BigInteger, nullable=False),
+    Column("last_seq", BigInteger),
+    Column("listed_in", BigInteger, nullable=False, server_default="0"),
+    Index("_customers_by_listing", "company_id", "listed_in"),
+    Index(
+        "_customers_by_verification",
+        "company_id",
+        "verified_at",
+        sqlite_where=text("deleted_at IS NULL"),
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+)
+
+TAGS: Final = _table(
+    "_customer_tags",
+    _company(),
+    Column("customer_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("place", Integer, primary_key=True, autoincrement=False),
+    Column("tag", Text, nullable=False),
+    Index("_customer_tags_by_tag", "company_id", "tag"),
+)
+
+CHANGES: Final = _table(
+    "_changes",
+    _company(),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("customer_id", BigInteger, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("attributes", _JSON, nullable=False),
+    Column("before", _JSON),
+    Column("after", _JSON),
+    Column("as_of", UTCDateTime),
+    Column("source", String, nullable=False),
+    Column("delivery_id", String),
+    Column("applied_at", UTCDateTime, nullable=False),
+    # the state that the change led to, and until when the mirror held it
+    *_customer_columns(),
+    Column("valid_to", UTCDateTime),
+    Index("_changes_by_customer", "company_id", "customer_id", "seq"),
+    Index(
+        "_changes_that_delete",
+        "company_id",
+        "applied_at",
+        sqlite_where=text("kind = 'deleted'"),
+        postgresql_where=text("kind = 'deleted'"),
+    ),
+)
+
+VERDICTS: Final = _table(
+    "delivery_verdicts",
+    _company(),
+    Column("delivery_id", String, primary_key=True),
+    Column("customer_id", BigInteger),
+    Column("topic", String, nullable=False),
+    Column("verdict", String, nullable=False),
+    Column("reason", Text),
+    Column("received_at", UTCDateTime, nullable=False),
+    Column("applied_at", UTCDateTime, nullable=False),
+    Index(
+        "_delivery_verdicts_in_trouble",
+        "company_id",
+        "verdict",
+        sqlite_where=text("verdict IN ('failed', 'quarantined')"),
+        postgresql_where=text("verdict IN ('failed', 'quarantined')"),
+    ),
+)
+
+PAST_VERDICTS: Final = _table(
+    "_past_verdicts",
+    _company(),
+    Column("delivery_id", String, primary_key=True),
+    Column("replaced_at", UTCDateTime, primary_key=True),
+    Column("verdict", String, nullable=False),
+    Column("reason", Text),
+    Column("applied_at", UTCDateTime, nullable=False),
+)
+
+VERDICT_COUNTS: Final = _table(
+    "_verdict_counts",
+    _company(),
+    Column("verdict", String, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+VERIFICATIONS: Final = _table(
+    "_verifications",
+    _company(),
+    Column("customer_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", String, nullable=False),
+    Column("asked", Boolean, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("due_at", UTCDateTime, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("born", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("not_before", UTCDateTime),
+    Index("_verifications_by_priority", "company_id", "priority", "due_at"),
+)
+
+HELD_DELETES: Final = _table(
+    "_held_deletes",
+    _company(),
+    Column("customer_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("missing_at", UTCDateTime, nullable=False),
+)
+
+SWEEPS: Final = _table(
+    "_sweeps",
+    _company(),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", String, nullable=False),
+    Column("started_at", UTCDateTime, nullable=False),
+    Column("finished_at", UTCDateTime),
+    Column("complete", Boolean, nullable=False),
+    Column("next_page", Text),
+    Column("listed", BigInteger, nullable=False),
+    Column("failure", Text),
+)
+
+COMPANIES: Final = _table(
+    "companies",
+    _company(),
+    Column("name", Text),
+    Column("time_zone", String),
+)
+
+PROGRESS: Final = _table(
+    "_progress",
+    _company(),
+    Column("inbox_id", String),
+    Column("position", BigInteger, nullable=False),
+    Column("missing", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("last_call_at", UTCDateTime),
+    Column("closed_until", UTCDateTime),
+    Column("upstream_failure", Text),
+    Column("upstream_failure_since", UTCDateTime),
+    Column("ruled_elsewhere", BigInteger, nullable=False, server_default="0"),
+    Column("sweep_due", String),
+)
+
+STATUS: Final = _table(
+    "_status",
+    _company(),
+    Column("live", BigInteger, nullable=False),
+    Column("deleted", BigInteger, nullable=False),
+    Column("verified", BigInteger, nullable=False),
+    Column("partial", BigInteger, nullable=False),
+    Column("listed_complete", Boolean, nullable=False),
+    Column("attributes", _JSON, nullable=False),
+    Column("oldest_verified_at", UTCDateTime),
+    Column("last_delivery_at", UTCDateTime),
+    Column("last_applied_at", UTCDateTime),
+    Column("last_sweep_at", UTCDateTime),
+    Column("verifications_due", BigInteger, nullable=False),
+    Column("drift_rate", Float),
+)
+
+_SHOWN: Final = ("as_of", "first_seen_at", "first_seen_by", "changed_at", "verified_at", "partial")
+_CUSTOMER: Final = ("company_id", "id", *COLUMNS, *_SHOWN)
+_CHANGE: Final = tuple(
+    column.name for column in CHANGES.columns if column.name not in COLUMNS and column.name != "valid_to"
+)
+
+VIEWS: Final = {
+    "customers": select(*(CUSTOMERS.c[name] for name in _CUSTOMER)).where(CUSTOMERS.c.deleted_at.is_(None)),
+    "all_customers": select(*(CUSTOMERS.c[name] for name in (*_CUSTOMER, "deleted_at"))),
+    "customer_tags": select(TAGS.c.company_id, TAGS.c.customer_id, TAGS.c.tag),
+    "customer_changes": select(*(CHANGES.c[name] for name in _CHANGE)),
+    "customer_versions": select(
+        CHANGES.c.company_id,
+        CHANGES.c.customer_id,
+        *(CHANGES.c[name] for name in COLUMNS),
+        CHANGES.c.as_of,
+        CHANGES.c.applied_at.label("valid_from"),
+        CHANGES.c.valid_to,
+    ).where(CHANGES.c.kind.not_in(["deleted", "erased"])),
+    "mirror_status": select(STATUS),
+}
+"""View -> what it selects."""
+
+TAG_TRIGGERS: Final = {
+    "_customer_tags_of_new": (
+        "AFTER INSERT ON _customers WHEN NEW.tags IS NOT NULL BEGIN "
+        "INSERT INTO _customer_tags (company_id, customer_id, place, tag) "
+        "SELECT NEW.company_id, NEW.id, key, value FROM json_each(NEW.tags) WHERE NEW.deleted_at IS NULL; END"
+    ),
+    "_customer_tags_of_changed": (
+        "AFTER UPDATE ON _customers "
+        "WHEN OLD.tags IS NOT NEW.tags OR (OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL) BEGIN "
+        "DELETE FROM _customer_tags WHERE company_id = OLD.company_id AND customer_id = OLD.id; "
+        "INSERT INTO _customer_tags (company_id, customer_id, place, tag) "
+        "SELECT NEW.company_id, NEW.id, key, value FROM json_each(NEW.tags) WHERE NEW.deleted_at IS NULL; END"
+    ),
+}
+"""SQLite: trigger -> its rule; they keep `_customer_tags` equal to the tags of live customers."""
+
+
+def create_statements(dialect: Dialect) -> list[str]:
+    """Give the statements that make the views and triggers on SQLite, after the tables."""
+    literal = {"literal_binds": True}
+    return [
+        *(
+            f"CREATE VIEW {name} AS {selected.compile(dialect=dialect, compile_kwargs=literal)}"
+            for name, selected in VIEWS.items()
+        ),
+        *(f"CREATE TRIGGER {name} {rule}" for name, rule in TAG_TRIGGERS.items()),
+    ]

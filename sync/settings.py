@@ -1,0 +1,82 @@
+"""The worker's settings, and those of the commands that stand in for it."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+from receiver.settings import Settings, comma_separated
+from sync.kounta import API_URL
+from sync.merge.customers import ATTRIBUTES, Subscription
+from sync.merge.doubts import Timing
+from sync.reconcile.deletions import Brake
+
+CALLS_WITH_BASIC = 60
+
+
+def _known_attributes(names: tuple[str, ...]) -> tuple[str, ...]:
+    Subscription.of(names)
+    if not names:
+        raise ValueError(f"name at least one of {', '.join(ATTRIBUTES)}")
+    return names
+
+
+def _brake(text: str) -> str:
+    Brake.parse(text)
+    return text
+
+
+class MirrorSettings(Settings):
+    """What every command that looks at the mirror needs."""
+
+    attributes: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(comma_separated), AfterValidator(_known_attributes)
+    ] = Field(
+        ATTRIBUTES,
+        alias="MIRROR_ATTRIBUTES",
+        description="which attributes are mirrored, comma-separated; all by default",
+    )
+    sweep_seconds: float = Field(
+        21_600, alias="MIRROR_SWEEP_SECONDS", gt=0, description="the seconds between two sweeps"
+    )
+    read_lag_seconds: float = Field(
+        5, alias="MIRROR_READ_LAG_SECONDS", ge=0, description="how far Kounta's reads may lag, in seconds"
+    )
+    hold_deletes: Annotated[str, AfterValidator(_brake)] = Field(
+        "5%",
+        alias="MIRROR_HOLD_DELETES",
+        description="how many deletions in 24 h are too many, a share or a number",
+    )
+    requests_per_minute: float = Field(
+        CALLS_WITH_BASIC,
+        alias="KOUNTA_REQUESTS_PER_MINUTE",
+        gt=0,
+        allow_inf_nan=False,
+        description="how many calls a minute Kounta allows",
+    )
+
+    @property
+    def subscription(self) -> Subscription:
+        """Give what `attributes` names as the merge takes it."""
+        return Subscription.of(self.attributes)
+
+    @property
+    def timing(self) -> Timing:
+        """Give the times of the merge and of verification."""
+        return Timing(read_lag=timedelta(seconds=self.read_lag_seconds))
+
+    @property
+    def brake(self) -> Brake:
+        """Give the brake on deletions."""
+        return Brake.parse(self.hold_deletes)
+
+
+class WorkerSettings(MirrorSettings):
+    """What it takes to ask Kounta."""
+
+    api_url: str = Field(API_URL, alias="KOUNTA_API_URL", description="Kounta's address, without /v1")
+    client_id: str = Field(alias="KOUNTA_CLIENT_ID", min_length=1, description="the application's client id")
+    client_secret: SecretStr = Field(
+        alias="KOUNTA_CLIENT_SECRET", min_length=1, description="the application's client secret"
+    )

@@ -1,0 +1,251 @@
+"""What `status` says: a sentence first, what needs attention and the command for it, then the figures."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from receiver.database import StoreMissing, utc_text
+from receiver.inbox import InboxReader, Refusal
+from receiver.local import connect_locally
+from sync.inbox import InboxView
+from sync.merge.decisions import Verdict
+from sync.mirror.figures import Figures, figures_of
+from sync.mirror.reader import MirrorReader
+from sync.mirror.store import OWNER
+from sync.mirror.sweeps import SweepRow, newest_sweep
+from sync.settings import MirrorSettings
+
+WARNING: Final = 1
+CRITICAL: Final = 2
+"""As monitors know them, from Nagios on."""
+
+LATE: Final = timedelta(minutes=1)
+VERY_LATE: Final = timedelta(minutes=10)
+RECENTLY: Final = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """Something that needs attention: how bad, what it is, and what to do."""
+
+    severity: int
+    sentence: str
+    action: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Deliveries without a verdict, and what the receiver has counted."""
+
+    count: int = 0
+    oldest: datetime | None = None
+    accepted: int = 0
+    newest: datetime | None = None
+    refused: tuple[Refusal, ...] = ()
+    failed_commits_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of one company's mirror."""
+
+    now: datetime
+    running: bool
+    has_inbox: bool
+    figures: Figures | None
+    pending: Pending
+    newest_sweep: SweepRow | None
+    complete_sweep: SweepRow | None
+    requests_per_minute: float
+
+    def concerns(self) -> list[Concern]:
+        """Say what needs attention, the worst first."""
+        return sorted(
+            [*self._of_processes(), *self._of_deliveries(), *self._of_upstream(), *self._of_refusals()],
+            key=lambda concern: -concern.severity,
+        )
+
+    def sentence(self) -> str:
+        """Say in one line how the mirror is."""
+        concerns = self.concerns()
+        if concerns:
+            worst = concerns[0]
+            more = f" ({len(concerns) - 1} more below)" if len(concerns) > 1 else ""
+            return f"{worst.sentence}{f' → {worst.action}' if worst.action else ''}{more}"
+        figures = self.figures
+        live = figures.live if figures else 0
+        newest = self.pending.newest
+        heard = f"newest delivery {_ago(self.now - newest)} ago" if newest else "no delivery yet"
+        return f"OK, {live:,} customers, {heard}."
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the whole as the command prints it with --json; times are ISO 8601 in UTC."""
+        figures = self.figures
+        verdicts = figures.verdicts if figures else {}
+        doubts = figures.doubts if figures else {}
+        progress = figures.progress if figures else None
+        oldest = self.pending.oldest
+        return {
+            "sentence": self.sentence(),
+            "attention": [
+                {"severity": one.severity, "sentence": one.sentence, "action": one.action}
+                for one in self.concerns()
+            ],
+            "worker_running": self.running,
+            "deliveries": {
+                "pending": self.pending.count,
+                **{verdict.value: verdicts.get(verdict.value, 0) for verdict in Verdict},
+            },
+            "customers": {
+                name: getattr(figures, name) if figures else 0
+                for name in ("live", "deleted", "verified", "partial")
+            },
+            "verifications": {"due": sum(doubts.values()), "by_reason": doubts},
+            "held_deletes": figures.held_deletes if figures else 0,
+            "sweep": {
+                "last_at": _text(self.complete_sweep.finished_at if self.complete_sweep else None),
+                "running": self.newest_sweep is not None and self.newest_sweep.finished_at is None,
+                "complete": self.newest_sweep is not None and self.newest_sweep.complete,
+            },
+            "drift": {"rate": None, "low": None, "high": None},
+            "webhook_loss": None,
+            "freshness": {
+                "oldest_pending_seconds": (self.now - oldest).total_seconds() if oldest else 0.0,
+                "oldest_verified_at": _text(figures.oldest_verified_at if figures else None),
+            },
+            "budget": {
+                "requests_per_minute": self.requests_per_minute,
+                "last_call_at": _text(progress.last_call_at if progress else None),
+                "closed_until": _text(progress.closed_until if progress else None),
+            },
+            "refused": {
+                one.reason: {"count": one.count, "since": _text(one.first_at), "last_at": _text(one.last_at)}
+                for one in self.pending.refused
+            },
+        }
+
+    def _of_processes(self) -> list[Concern]:
+        found = []
+        if not self.running:
+            found.append(Concern(CRITICAL, "The worker does not run.", "kounta-mirror worker"))
+        if not self.has_inbox:
+            found.append(Concern(WARNING, "No receiver has run yet.", "kounta-mirror receiver"))
+        return found
+
+    def _of_deliveries(self) -> list[Concern]:
+        found = []
+        verdicts = self.figures.verdicts if self.figures else {}
+        if self.pending.oldest is not None and (late := self.now - self.pending.oldest) > LATE:
+            severity = CRITICAL if late > VERY_LATE else WARNING
+            found.append(
+                Concern(severity, f"{self.pending.count:,} deliveries wait, the oldest for {_ago(late)}.")
+            )
+        if failed := verdicts.get(Verdict.FAILED, 0):
+            action = "kounta-mirror deliveries replay --verdict failed"
+            found.append(Concern(WARNING, f"{failed:,} deliveries could not be applied.", action))
+        if quarantined := verdicts.get(Verdict.QUARANTINED, 0):
+            action = "kounta-mirror deliveries list --verdict quarantined"
+            found.append(Concern(WARNING, f"{quarantined:,} deliveries could not be read.", action))
+        if self.figures is not None and (lost := self._without_verdict(self.figures)):
+            found.append(Concern(CRITICAL, f"{lost:,} deliveries have no verdict: this is a fault of ours."))
+        if self.figures is not None and (missing := self.figures.progress.missing):
+            found.append(Concern(WARNING, f"{missing:,} deliveries were missing from the inbox."))
+        if self.pending.failed_commits_at is not None and (
+            self.now - self.pending.failed_commits_at < RECENTLY
+        ):
+            when = f"{self.pending.failed_commits_at:%H:%M}"
+            found.append(Concern(WARNING, f"The receiver could not store deliveries at {when} UTC.", "df -h"))
+        return found
+
+    def _without_verdict(self, figures: Figures) -> int:
+        """Count the deliveries that were accepted and neither wait nor have a verdict: always 0."""
+        progress = figures.progress
+        given = sum(figures.verdicts.values()) - progress.ruled_elsewhere
+        return self.pending.accepted - self.pending.count - progress.missing - given
+
+    def _of_upstream(self) -> list[Concern]:
+        figures = self.figures
+        if figures is None:
+            return []
+        found = []
+        if figures.progress.upstream_failure is not None:
+            since = figures.progress.upstream_failure_since
+            when = f" since {since:%H:%M} UTC" if since else ""
+            found.append(Concern(CRITICAL, f"Kounta refuses{when}: {figures.progress.upstream_failure}"))
+        if figures.held_deletes:
+            action = f"kounta-mirror reconcile --allow-deletes {figures.held_deletes}"
+            found.append(
+                Concern(WARNING, f"{figures.held_deletes:,} deletions are held: many at once.", action)
+            )
+        if self.complete_sweep is None and not figures.progress.upstream_failure:
+            listed = self.newest_sweep.listed if self.newest_sweep else 0
+            found.append(
+                Concern(WARNING, f"The first sweep has not ended; {listed:,} customers were listed.")
+            )
+        return found
+
+    def _of_refusals(self) -> list[Concern]:
+        return [
+            Concern(
+                WARNING,
+                f"{one.count:,} refused since {one.first_at:%Y-%m-%d %H:%M} UTC: {one.reason}."
+                + (" Is the token right?" if one.reason == "signature_invalid" else ""),
+            )
+            for one in self.pending.refused
+            if self.now - one.last_at < RECENTLY
+        ]
+
+
+async def status_of(settings: MirrorSettings, now: datetime) -> Status:
+    """Look at both files, as they are. A file that is missing is told, one that cannot be read raises."""
+    figures = newest = complete = None
+    try:
+        async with MirrorReader.look(settings.data_dir, settings.company_id) as mirror:
+            figures = await figures_of(mirror)
+            newest = await newest_sweep(mirror)
+            complete = await newest_sweep(mirror, complete=True)
+    except StoreMissing:
+        pass
+    async with InboxView(settings.data_dir) as inbox:
+        reader = await inbox.reader()
+        pending = Pending() if reader is None else await _pending(reader, settings.company_id, figures)
+    client = connect_locally(settings.data_dir, OWNER)
+    if client is not None:
+        await client.aclose()
+    return Status(
+        now=now,
+        running=client is not None,
+        has_inbox=reader is not None,
+        figures=figures,
+        pending=pending,
+        newest_sweep=newest,
+        complete_sweep=complete,
+        requests_per_minute=settings.requests_per_minute,
+    )
+
+
+async def _pending(reader: InboxReader, company_id: int, figures: Figures | None) -> Pending:
+    known = figures is not None and figures.progress.inbox_id in {None, await reader.identity()}
+    position = figures.progress.position if figures is not None and known else 0
+    count, oldest = await reader.pending(company_id, position)
+    failed = await reader.failed_commits()
+    return Pending(
+        count,
+        oldest,
+        await reader.accepted(company_id),
+        await reader.newest(company_id),
+        tuple(await reader.refusals(company_id)),
+        failed[-1].last_at if failed else None,
+    )
+
+
+def _ago(age: timedelta) -> str:
+    seconds = max(0, int(age.total_seconds()))
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else utc_text(moment)

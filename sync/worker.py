@@ -1,0 +1,184 @@
+"""The worker: its loops, side by side, until it is told to stop. One that dies stops the others aloud."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from receiver.database import is_unavailable
+from receiver.doorbell import Doorbell
+from receiver.local import serve_locally
+from sync.apply import GAP
+from sync.console.api import create_api
+from sync.engine import Engine
+from sync.inbox import InboxView
+from sync.kounta import KountaError, KountaThrottled
+from sync.merge.doubts import SWEEP, Reason
+from sync.mirror.queue import doubt_every_live, due_doubts
+from sync.mirror.store import OWNER
+from sync.mirror.sweeps import newest_sweep
+from sync.reconcile.sweep import BACKFILL, ForeignListError
+from sync.reconcile.verify import IN_FLIGHT
+
+POLL_SECONDS: Final = 5.0
+"""Between two looks into the inbox when no bell rings."""
+TICK_SECONDS: Final = 1.0
+"""Between two looks for a verification that has become due, for a sweep, and for budget to store."""
+FIRST_PAUSE: Final = timedelta(seconds=15)
+LONGEST_PAUSE: Final = timedelta(minutes=10)
+
+_log = structlog.get_logger()
+
+
+class Worker:
+    """Applies, verifies and sweeps with the parts of an Engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._refusals = 0
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT. What is under way is committed whole or not at all."""
+        loop = asyncio.get_running_loop()
+        working = asyncio.ensure_future(self._work())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, working.cancel)
+        try:
+            await working
+        except asyncio.CancelledError:
+            _log.info("The worker stops.", action="worker_stopping")
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def once(self) -> None:
+        """Apply all that is pending, do what sweep and verification are due, and return.
+
+        Raises KountaError or ForeignListError when upstream kept some of it from being done.
+        """
+        async with InboxView(self._engine.settings.data_dir) as inbox:
+            reader = await inbox.reader()
+            if reader is not None:
+                await self._engine.applier.apply_pending(reader)
+        await self._sweep_if_due()
+        while await self._verify_some():
+            pass
+
+    async def _work(self) -> None:
+        directory = self._engine.settings.data_dir
+        async with (
+            Doorbell(directory, OWNER) as bell,
+            serve_locally(create_api(self._engine), directory, OWNER),
+            InboxView(directory) as inbox,
+            asyncio.TaskGroup() as loops,
+        ):
+            _log.info("The worker works.", action="worker_started", data_dir=str(directory))
+            loops.create_task(_lasting("apply", lambda: self._apply(inbox, bell)))
+            loops.create_task(_lasting("verify", lambda: self._each_tick(self._verify_some)))
+            loops.create_task(_lasting("sweep", lambda: self._each_tick(self._sweep_if_due)))
+            loops.create_task(_lasting("budget", self._keep_budget))
+
+    async def _apply(self, inbox: InboxView, bell: Doorbell) -> None:
+        while True:
+            reader = await inbox.reader()
+            if reader is not None:
+                await self._engine.applier.apply_pending(reader)
+            await bell.wait(POLL_SECONDS)
+
+    async def _each_tick(self, work: Callable[[], Awaitable[bool]]) -> None:
+        """Do `work` again at once while it finds something to do; pause while upstream refuses."""
+        while True:
+            try:
+                busy = await work()
+            except (KountaError, ForeignListError) as error:
+                await asyncio.sleep((await self._note_refusal(error)).total_seconds())
+                continue
+            if not busy:
+                await asyncio.sleep(TICK_SECONDS)
+
+    async def _verify_some(self) -> bool:
+        """Read the most urgent customers that may be read now; settle deletions once a sweep's are read."""
+        engine = self._engine
+        async with engine.reconciler.reading:
+            due = await due_doubts(engine.mirror, engine.clock(), engine.settings.timing, IN_FLIGHT)
+            if due:
+                await engine.verifier.verify_all(due)
+            if not due or due[-1].priority > SWEEP:
+                await engine.deletions.settle()
+        if due:
+            await self._note_answer()
+        return bool(due)
+
+    async def _sweep_if_due(self) -> bool:
+        engine = self._engine
+        reason = await self._reason_to_sweep()
+        if reason is None:
+            return False
+        asked = engine.mirror.progress.sweep_due
+        swept = await engine.sweeper.sweep(reason)
+        await self._note_answer()
+        if asked == GAP:
+            await doubt_every_live(engine.mirror, Reason.REFRESH, engine.clock(), asked=False)
+        if asked is not None and engine.mirror.progress.sweep_due == asked:
+            await engine.mirror.note(sweep_due=None)
+        _log.info(
+            f"A sweep met {swept.listed} customers: {swept.created} new ones, {swept.unlisted} not listed.",
+            action="sweep_complete",
+            reason=reason,
+        )
+        return True
+
+    async def _reason_to_sweep(self) -> str | None:
+        engine = self._engine
+        newest = await newest_sweep(engine.mirror)
+        complete = await newest_sweep(engine.mirror, complete=True)
+        if complete is None or complete.finished_at is None:
+            return BACKFILL
+        if newest is not None and newest.finished_at is None:
+            return newest.reason
+        if engine.mirror.progress.sweep_due is not None:
+            return engine.mirror.progress.sweep_due
+        age = engine.clock() - complete.finished_at
+        return "schedule" if age >= timedelta(seconds=engine.settings.sweep_seconds) else None
+
+    async def _keep_budget(self) -> None:
+        while True:
+            await self._engine.keep_budget()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _note_refusal(self, error: KountaError | ForeignListError) -> timedelta:
+        """Keep what upstream said for `status`, and say how long to leave it alone."""
+        engine = self._engine
+        since = engine.mirror.progress.upstream_failure_since or engine.clock()
+        await engine.mirror.note(upstream_failure=str(error), upstream_failure_since=since)
+        _log.warning(str(error), action="upstream_refused")
+        if isinstance(error, KountaThrottled) and error.retry_at is not None:
+            return min(max(error.retry_at - engine.clock(), timedelta(seconds=1)), LONGEST_PAUSE)
+        self._refusals += 1
+        return min(FIRST_PAUSE * (1 << min(self._refusals - 1, 10)), LONGEST_PAUSE)
+
+    async def _note_answer(self) -> None:
+        self._refusals = 0
+        if self._engine.mirror.progress.upstream_failure is not None:
+            await self._engine.mirror.note(upstream_failure=None, upstream_failure_since=None)
+
+
+async def _lasting(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Go on with `work` when the store could not be used for a while: a full disk, a lock."""
+
+    def tell(state: RetryCallState) -> None:
+        error = state.outcome and state.outcome.exception()
+        _log.warning(f"The store cannot be used: {error}", action="store_unavailable", loop=name)
+
+    policy = AsyncRetrying(
+        retry=retry_if_exception(is_unavailable),
+        wait=wait_random_exponential(multiplier=0.5, max=15),
+        before_sleep=tell,
+    )
+    async for attempt in policy:
+        with attempt:
+            await work()
