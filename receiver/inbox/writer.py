@@ -8,17 +8,18 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Self
-from uuid import uuid4
 
 import structlog
 import uuid_utils
-from sqlalchemy import bindparam, delete, insert, select, update
 
-from receiver.database import is_unavailable, migrate, open_writer
+from receiver.database import WritingThread, is_unavailable, migrate
 from receiver.errors import MirrorError
-from receiver.inbox.notes import Notes, write
-from receiver.inbox.schema import MIGRATIONS, accepted, deliveries, identity, starts
+from receiver.inbox import transactions
+from receiver.inbox.notes import Notes
+from receiver.inbox.schema import MIGRATIONS
+from receiver.inbox.transactions import Row
 from receiver.ownership import Ownership
 
 if TYPE_CHECKING:
@@ -26,13 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 log = structlog.get_logger("receiver")
 
 QUEUE_BYTES = 64 * 1024 * 1024
 TRIED_IN_VAIN = 3  # single commits that the store refuses before the rest of a batch is given up
-FORGOTTEN_AT_ONCE = 500
 
 
 class QueueFull(MirrorError):  # noqa: N818 - it says what is the case
@@ -45,8 +44,7 @@ class CommitFailed(MirrorError):  # noqa: N818 - it says what is the case
 
 @dataclass(slots=True)
 class _Waiting:
-    row: dict[str, object]
-    size: int
+    row: Row
     stored: asyncio.Future[None]
 
 
@@ -63,7 +61,7 @@ class InboxWriter:
 
     def __init__(
         self,
-        engine: AsyncEngine,
+        store: WritingThread,
         ownership: Ownership,
         *,
         queue_limit: int,
@@ -72,7 +70,7 @@ class InboxWriter:
         committed: Callable[[], None],
     ) -> None:
         self._notes = Notes()
-        self._engine = engine
+        self._store = store
         self._ownership = ownership
         self._queue_limit = queue_limit
         self._clock = clock
@@ -80,9 +78,9 @@ class InboxWriter:
         self._committed = committed
         self._start = 0
         self._waiting: deque[_Waiting] = deque()
+        self._held = 0  # waiting, or in the commit that runs
         self._bytes = 0
         self._something = asyncio.Event()
-        self._writing = asyncio.Lock()
         self._closing = False
         self._committer: asyncio.Task[None] | None = None
         self._noter: asyncio.Task[None] | None = None
@@ -105,14 +103,14 @@ class InboxWriter:
         ownership = Ownership.take(path.parent, path.stem, "the receiver")
         try:
             await asyncio.to_thread(migrate, path, MIGRATIONS)
-            engine = open_writer(path)
+            store = WritingThread(path)
             writer = cls(
-                engine, ownership, queue_limit=queue_limit, clock=clock, new_id=new_id, committed=committed
+                store, ownership, queue_limit=queue_limit, clock=clock, new_id=new_id, committed=committed
             )
             try:
                 await writer._begin()
             except Exception as error:
-                await engine.dispose()
+                await store.close()
                 if is_unavailable(error):
                     raise MirrorError(f"{path} cannot be written: {_reason(error)}.") from error
                 raise
@@ -122,14 +120,7 @@ class InboxWriter:
         return writer
 
     async def _begin(self) -> None:
-        now = self._clock()
-        async with self._engine.begin() as connection:
-            if (await connection.execute(select(identity.c.number))).first() is None:
-                await connection.execute(
-                    insert(identity), {"number": 1, "identity": str(uuid4()), "created_at": now}
-                )
-            started = insert(starts).values(started_at=now).returning(starts.c.number)
-            self._start = (await connection.execute(started)).scalar_one()
+        self._start = await self._store.transact(partial(transactions.begin, now=self._clock()))
         self._committer = asyncio.create_task(self._commit_for_ever(), name="inbox commits")
         self._noter = asyncio.create_task(self._note_for_ever(), name="inbox notes")
 
@@ -145,8 +136,8 @@ class InboxWriter:
             self._noter.cancel()
             with suppress(asyncio.CancelledError):
                 await self._noter
-        await self._write_notes(stopped=True)
-        await self._engine.dispose()
+        await self._write_notes(stopping=True)
+        await self._store.close()
         self._ownership.close()
 
     async def __aenter__(self) -> Self:
@@ -163,24 +154,17 @@ class InboxWriter:
         Raises `QueueFull` at once, or `CommitFailed` when the store did not take it.
         """
         if self._full:
-            raise QueueFull(f"{len(self._waiting)} deliveries wait for a commit, as many as may.")
+            raise QueueFull(f"{self._held} deliveries wait for a commit, as many as may.")
         if self._closing:
             raise CommitFailed("The receiver is stopping.")
         name = self._new_id()
         waiting = _Waiting(
-            row={
-                "id": name,
-                "company_id": company_id,
-                "topic": topic,
-                "received_at": self._clock(),
-                "headers": json.dumps(headers, separators=(",", ":")) if headers else "{}",
-                "body": body,
-            },
-            size=len(body),
+            row=Row(name, company_id, topic, self._clock(), json.dumps(headers), body),
             stored=asyncio.get_running_loop().create_future(),
         )
         self._waiting.append(waiting)
-        self._bytes += waiting.size
+        self._held += 1
+        self._bytes += len(body)
         self._something.set()
         await waiting.stored
         return name
@@ -199,7 +183,7 @@ class InboxWriter:
 
     @property
     def _full(self) -> bool:
-        return len(self._waiting) >= self._queue_limit or self._bytes >= QUEUE_BYTES
+        return self._held >= self._queue_limit or self._bytes >= QUEUE_BYTES
 
     async def forget(self, company_id: int, *, through: int, before: datetime, keep: Collection[str]) -> int:
         """Remove a company's deliveries at or before position `through` that came before `before`.
@@ -208,29 +192,20 @@ class InboxWriter:
         first stretch in which none is old enough. Gives how many went.
         """
         kept = frozenset(keep)
-        gone = after = 0
-        while True:
-            async with self._writing, self._engine.begin() as connection:
-                stretch = (
-                    await connection.execute(
-                        select(deliveries.c.position, deliveries.c.id, deliveries.c.received_at)
-                        .where(
-                            deliveries.c.company_id == company_id,
-                            deliveries.c.position > after,
-                            deliveries.c.position <= through,
-                        )
-                        .order_by(deliveries.c.position)
-                        .limit(FORGOTTEN_AT_ONCE)
-                    )
-                ).all()
-                old = [row for row in stretch if row.received_at < before]
-                doomed = [{"doomed": row.position} for row in old if row.id not in kept]
-                if doomed:
-                    await connection.execute(_forget, doomed)
-            gone += len(doomed)
-            if not old:
-                return gone
-            after = stretch[-1].position
+        gone = 0
+        after: int | None = 0
+        while after is not None:
+            stretch = partial(
+                transactions.forget,
+                company_id=company_id,
+                after=after,
+                through=through,
+                before=before,
+                kept=kept,
+            )
+            forgotten, after = await self._store.transact(stretch)
+            gone += forgotten
+        return gone
 
     async def _commit_for_ever(self) -> None:
         while True:
@@ -239,7 +214,6 @@ class InboxWriter:
             while self._waiting:
                 batch = list(self._waiting)
                 self._waiting.clear()
-                self._bytes = 0
                 await self._commit(batch)
             if self._closing:
                 return
@@ -257,15 +231,9 @@ class InboxWriter:
             self._settle([waiting], error)
 
     async def _try(self, batch: Sequence[_Waiting]) -> Exception | None:
-        counts: dict[object, int] = {}
-        for waiting in batch:
-            company_id = waiting.row["company_id"]
-            counts[company_id] = counts.get(company_id, 0) + 1
+        rows = [waiting.row for waiting in batch]
         try:
-            async with self._writing, self._engine.begin() as connection:
-                await connection.execute(_insert, [waiting.row for waiting in batch])
-                for company_id, count in counts.items():
-                    await _count(connection, company_id, count)
+            await self._store.transact(partial(transactions.append, rows=rows))
         except Exception as error:  # noqa: BLE001 - whatever it is, each request of the batch is answered with it
             return error
         return None
@@ -276,6 +244,8 @@ class InboxWriter:
         else:
             self._failed(len(batch), error)
         for waiting in batch:
+            self._held -= 1
+            self._bytes -= len(waiting.row.body)
             if waiting.stored.done():
                 continue  # its request was cancelled
             if error is None:
@@ -305,14 +275,11 @@ class InboxWriter:
             await self._write_notes()
             await asyncio.sleep(1)
 
-    async def _write_notes(self, *, stopped: bool = False) -> None:
+    async def _write_notes(self, *, stopping: bool = False) -> None:
         page = self._notes.take()
+        stopped = (self._start, self._clock()) if stopping else None
         try:
-            async with self._writing, self._engine.begin() as connection:
-                await write(connection, page)
-                if stopped:
-                    mine = starts.c.number == self._start
-                    await connection.execute(update(starts).where(mine).values(stopped_at=self._clock()))
+            await self._store.transact(partial(transactions.note, page=page, stopped=stopped))
         except Exception as error:
             self._notes.put_back(page)
             if not is_unavailable(error):
@@ -320,18 +287,6 @@ class InboxWriter:
             self._failed(0, error)
         else:
             self._succeeded()
-
-
-_insert = insert(deliveries)
-_forget = delete(deliveries).where(deliveries.c.position == bindparam("doomed"))
-
-
-async def _count(connection: AsyncConnection, company_id: object, count: int) -> None:
-    changed = await connection.execute(
-        update(accepted).where(accepted.c.company_id == company_id).values(count=accepted.c.count + count)
-    )
-    if changed.rowcount == 0:
-        await connection.execute(insert(accepted), {"company_id": company_id, "count": count})
 
 
 def _reason(error: BaseException) -> str:

@@ -1,0 +1,116 @@
+"""What the owner of the inbox does in one transaction: plain functions of its connection."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
+
+from sqlalchemy import bindparam, delete, insert, select, text, update
+
+from receiver.inbox.notes import write
+from receiver.inbox.schema import accepted, deliveries, identity, starts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import TextClause
+    from sqlalchemy.engine import Connection
+
+    from receiver.inbox.notes import Page
+
+ROWS_AT_ONCE = 64
+FORGOTTEN_AT_ONCE = 500
+
+
+class Row(NamedTuple):
+    """A delivery before it has a position."""
+
+    id: str
+    company_id: int
+    topic: str
+    received_at: datetime
+    headers: str
+    body: bytes
+
+
+def begin(connection: Connection, now: datetime) -> int:
+    if connection.execute(select(identity.c.number)).first() is None:
+        connection.execute(insert(identity), {"number": 1, "identity": str(uuid4()), "created_at": now})
+    number: int = connection.execute(
+        insert(starts).values(started_at=now).returning(starts.c.number)
+    ).scalar_one()
+    return number
+
+
+def append(connection: Connection, rows: Sequence[Row]) -> None:
+    """Append deliveries in order, and count them for their companies."""
+    start = 0
+    while start < len(rows):
+        size = min(ROWS_AT_ONCE, 1 << ((len(rows) - start).bit_length() - 1))
+        statement, names = _insertion(size)
+        part = chain.from_iterable(rows[start : start + size])
+        connection.execute(statement, dict(zip(names, part, strict=True)))
+        start += size
+    for company_id, count in Counter(row.company_id for row in rows).items():
+        mine = accepted.c.company_id == company_id
+        changed = connection.execute(update(accepted).where(mine).values(count=accepted.c.count + count))
+        if changed.rowcount == 0:
+            connection.execute(insert(accepted), {"company_id": company_id, "count": count})
+
+
+@cache
+def _insertion(size: int) -> tuple[TextClause, tuple[str, ...]]:
+    """Make the statement that inserts `size` rows, and the names of its parameters, row by row.
+
+    One statement for many rows: with executemany SQLite gives up Python's lock for each row and waits for it
+    behind the event loop, which tripled the time of a commit under load. Sizes are powers of two, so that few
+    statements are prepared.
+    """
+    columns = Row._fields
+    names = [[f"{column}_{number}" for column in columns] for number in range(size)]
+    values = ", ".join(f"(:{', :'.join(row)})" for row in names)
+    types = {column: deliveries.c[column].type for column in columns}
+    sql = f"INSERT INTO deliveries ({', '.join(columns)}) VALUES {values}"  # noqa: S608 - names alone
+    statement = text(sql).bindparams(
+        *(
+            bindparam(name, type_=types[column])
+            for row in names
+            for name, column in zip(row, columns, strict=True)
+        )
+    )
+    return statement, tuple(chain.from_iterable(names))
+
+
+def note(connection: Connection, page: Page, stopped: tuple[int, datetime] | None) -> None:
+    write(connection, page)
+    if stopped is not None:
+        number, now = stopped
+        connection.execute(update(starts).where(starts.c.number == number).values(stopped_at=now))
+
+
+def forget(
+    connection: Connection,
+    *,
+    company_id: int,
+    after: int,
+    through: int,
+    before: datetime,
+    kept: frozenset[str],
+) -> tuple[int, int | None]:
+    """Forget one stretch behind `after`; give how many went, and where to go on, None at the end."""
+    columns = deliveries.c
+    stretch = connection.execute(
+        select(columns.position, columns.id, columns.received_at)
+        .where(columns.company_id == company_id, columns.position > after, columns.position <= through)
+        .order_by(columns.position)
+        .limit(FORGOTTEN_AT_ONCE)
+    ).all()
+    old = [row for row in stretch if row.received_at < before]
+    doomed = [{"doomed": row.position} for row in old if row.id not in kept]
+    if doomed:
+        connection.execute(delete(deliveries).where(columns.position == bindparam("doomed")), doomed)
+    return len(doomed), stretch[-1].position if old else None
