@@ -1,10 +1,8 @@
 """Upstream: the client of Kounta's API, and the only place that speaks HTTP to it."""
 
-from sync.merge.customers import Address, Customer
-
-from .auth import Auth, BasicAuth
-from .client import API_URL, Kounta, Read
-from .errors import (
+from sync.kounta.auth import Auth, BasicAuth
+from sync.kounta.client import API_URL, Kounta, Read
+from sync.kounta.errors import (
     KountaAccessLost,
     KountaError,
     KountaRefused,
@@ -12,10 +10,11 @@ from .errors import (
     KountaUnavailable,
     KountaWrongShape,
 )
-from .paging import Page
-from .retries import Retries
-from .shapes import Company
-from .throttle import Budget, BudgetState
+from sync.kounta.paging import Page
+from sync.kounta.retries import Retries
+from sync.kounta.shapes import Company
+from sync.kounta.throttle import Budget, BudgetState
+from sync.merge.customers import Address, Customer
 
 __all__ = [
     "API_URL",

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
-from .errors import KountaRefused
+from sync.kounta.errors import KountaRefused
 
 _CONCEALED = "[secret]"
 

@@ -10,17 +10,16 @@ from typing import Final, Self
 
 import httpx2
 
+from sync.kounta.auth import Auth
+from sync.kounta.connection import Answer, Call, Connection
+from sync.kounta.errors import KountaRefused
+from sync.kounta.lookups import NOT_FOUND, REDIRECTS, Elsewhere, Trail, checked, one_customer
+from sync.kounta.origin import Origin
+from sync.kounta.paging import Page, Walk
+from sync.kounta.retries import Retries
+from sync.kounta.shapes import COMPANY, CUSTOMERS, Company, shaped
+from sync.kounta.throttle import Budget, utc_now
 from sync.merge.customers import Customer
-
-from .auth import Auth
-from .connection import Answer, Call, Connection
-from .errors import KountaRefused
-from .lookups import NOT_FOUND, REDIRECTS, Elsewhere, Trail, checked, one_customer
-from .origin import Origin
-from .paging import Page, Walk
-from .retries import Retries
-from .shapes import COMPANY, CUSTOMERS, Company, shaped
-from .throttle import Budget, utc_now
 
 API_URL: Final = "https://api.kounta.com"
 

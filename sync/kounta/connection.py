@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 import httpx2
 
-from .auth import Auth
-from .errors import (
+from sync.kounta.auth import Auth
+from sync.kounta.errors import (
     KountaError,
     KountaUnavailable,
     KountaWrongShape,
@@ -23,9 +23,9 @@ from .errors import (
     says_expired,
     throttled,
 )
-from .origin import Origin
-from .retries import Retries, named_wait, retry_after
-from .throttle import AGAIN, Budget, utc_now
+from sync.kounta.origin import Origin
+from sync.kounta.retries import Retries, named_wait, retry_after
+from sync.kounta.throttle import AGAIN, Budget, utc_now
 
 T = TypeVar("T")
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 _LONGEST_TEXT: Final = 300
+_HEAD: Final = 4096
 _TITLE: Final = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
 
@@ -180,7 +181,7 @@ def looks_like_html(body: bytes) -> bool:
 
 def _readable(body: bytes) -> str:
     if looks_like_html(body):
-        title = _TITLE.search(body)
+        title = _TITLE.search(body[:_HEAD])
         named = _line(html.unescape(title[1].decode(errors="replace"))) if title else ""
         return f"an HTML page titled {named!r}" if named else "an HTML page"
     return _line(body[: 4 * _LONGEST_TEXT].decode(errors="replace")) or "no text"

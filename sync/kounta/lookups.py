@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from sync.kounta.connection import Answer
+from sync.kounta.errors import KountaRefused
+from sync.kounta.origin import Origin
+from sync.kounta.shapes import CUSTOMER, shaped, wrong_shape
 from sync.merge.customers import Customer
-
-from .connection import Answer
-from .errors import KountaRefused
-from .origin import Origin
-from .shapes import CUSTOMER, shaped, wrong_shape
 
 NOT_FOUND: Final = 404
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from httpx2 import URL, InvalidURL
 
-from .errors import KountaRefused, KountaWrongShape
+from sync.kounta.errors import KountaRefused, KountaWrongShape
 
 _PORTS = {"https": 443, "http": 80}
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from sync.kounta.connection import Answer
+from sync.kounta.errors import KountaAccessLost, KountaError, KountaRefused, KountaWrongShape
+from sync.kounta.lookups import NOT_FOUND
+from sync.kounta.origin import Origin
+from sync.kounta.shapes import CUSTOMERS, shaped, wrong_shape
 from sync.merge.customers import Customer
-
-from .connection import Answer
-from .errors import KountaAccessLost, KountaError, KountaRefused, KountaWrongShape
-from .lookups import NOT_FOUND
-from .origin import Origin
-from .shapes import CUSTOMERS, shaped, wrong_shape
 
 MOST_PAGES: Final = 100_000
 MOST_EMPTY_PAGES: Final = 100

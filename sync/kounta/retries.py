@@ -11,8 +11,8 @@ from typing import Final, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from .errors import KountaError, Retry
-from .throttle import LONGEST_CLOSING
+from sync.kounta.errors import KountaError, Retry
+from sync.kounta.throttle import LONGEST_CLOSING
 
 T = TypeVar("T")
 

@@ -4,10 +4,9 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from sync.kounta.connection import Answer
+from sync.kounta.errors import KountaWrongShape, Retry, looks_like_html
 from sync.merge.customers import Customer
-
-from .connection import Answer
-from .errors import KountaWrongShape, Retry, looks_like_html
 
 T = TypeVar("T")
 

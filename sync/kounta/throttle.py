@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Final
 
-from .errors import KountaThrottled
+from sync.kounta.errors import KountaThrottled
 
 LONGEST_CLOSING: Final = timedelta(hours=1)
 AGAIN: Final = -1

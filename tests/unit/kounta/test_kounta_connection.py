@@ -1,4 +1,5 @@
 import asyncio
+import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -71,6 +72,18 @@ def test_hangs_count_against_the_minute(run: Run, clock: Clock) -> None:
     assert clock() == datetime(2026, 3, 1, 0, 1, tzinfo=UTC)
 
 
+def test_a_certificate_that_is_not_to_be_trusted_is_an_error_at_once(run: Run, clock: Clock) -> None:
+    class Untrusted(Script):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            self.paths.append(request.url.path)
+            raise httpx2.ConnectError("failed") from ssl.SSLCertVerificationError("self-signed")
+
+    script = Untrusted()
+    with pytest.raises(KountaUnavailable, match=r"not to be trusted\. Nothing was sent"):
+        run(connected(script, clock).customer(1))
+    assert len(script.paths) == 1
+
+
 def test_waiting_for_a_turn_does_not_count_against_the_minute(run: Run, clock: Clock) -> None:
     script = Script(said(200))
     assert run(read(connected(script, clock), range(1, 101))) == list(range(1, 101))
@@ -130,14 +143,22 @@ def test_a_call_that_is_cancelled_leaves_the_next_one_its_turn(run: Run, clock: 
     assert script.asked_at == pytest.approx([0, 1])
 
 
-def test_a_404_asked_for_before_the_last_proof_is_not_proven_by_it(run: Run, clock: Clock) -> None:
-    script = Script(said(404), said(200))
-    kounta = connected(script, clock)
+def test_a_200_asked_for_before_a_404_does_not_prove_it(run: Run, clock: Clock) -> None:
+    class SlowFirst(Script):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            answer = await super().handle_async_request(request)
+            await asyncio.sleep(5 if len(self.paths) == 1 else 0)
+            return answer
 
-    async def crossing() -> tuple[bool, bool]:
-        gone = await kounta.read(1)
-        before = kounta.proven_after(gone.sent)
-        await kounta.read(2)
-        return before, kounta.proven_after(gone.sent)
+    kounta = connected(SlowFirst(said(200), said(404), said(200)), clock)
 
-    assert run(crossing()) == (False, True)
+    async def crossing() -> list[bool]:
+        slow = asyncio.create_task(kounta.read(1))
+        gone = await kounta.read(2)
+        proven = [kounta.proven_after(gone.sent)]
+        await slow
+        proven.append(kounta.proven_after(gone.sent))
+        await kounta.read(3)
+        return [*proven, kounta.proven_after(gone.sent)]
+
+    assert run(crossing()) == [False, False, True]

@@ -118,6 +118,7 @@ def test_an_error_survives_a_journey_between_processes(error: KountaError) -> No
         (400, b'{"error": "invalid_token"}', True),
         (400, b'{"error_description": "The access token has expired"}', True),
         (400, b'{"error_description": "The offer has expired"}', False),
+        (400, b'{"error_description": "There is no field token"}', False),
         (403, b'{"error": "invalid_token"}', False),
         (200, b'[{"first_name": "expired token"}]', False),
     ],

@@ -119,7 +119,7 @@ def test_those_who_already_wait_fail_too_when_it_closes_for_longer_than_their_pa
     async def closing() -> list[Any]:
         await budget.take()
         waiting = asyncio.gather(turns(budget, 1, patience=60), turns(budget, 1), return_exceptions=True)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.5)
         budget.close_until(at(100))
         return list(await waiting)
 
