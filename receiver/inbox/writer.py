@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 import uuid_utils
 
-from receiver.database import WritingThread, is_unavailable, migrate
+from receiver.database import WritingThread, is_unavailable, migrate, utc_text
 from receiver.errors import MirrorError
 from receiver.inbox import transactions
 from receiver.inbox.notes import Notes
@@ -159,7 +159,7 @@ class InboxWriter:
             raise CommitFailed("The receiver is stopping.")
         name = self._new_id()
         waiting = _Waiting(
-            row=Row(name, company_id, topic, self._clock(), json.dumps(headers), body),
+            row=Row(name, company_id, topic, utc_text(self._clock()), json.dumps(headers), body),
             stored=asyncio.get_running_loop().create_future(),
         )
         self._waiting.append(waiting)
