@@ -190,6 +190,15 @@ async def test_a_200_that_cannot_be_read_proves_nothing(upstream: Any, kounta: K
     assert kounta.calls == 3
 
 
+async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    upstream: Any, connect: Callable[..., Kounta], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    upstream.answer(PATH, JAMIE)
+    assert await connect().customer(389427) is not None
+
+
 async def test_certificates_are_verified(connect: Callable[..., Kounta]) -> None:
     import ssl
 
