@@ -16,7 +16,7 @@ from receiver.inbox.schema import failed_commits, refusals
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.engine import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class _Span:
 
 
 @dataclass(slots=True)
-class _Page:
+class Page:
     refused: dict[tuple[int, str], _Span] = field(default_factory=dict)
     outage: _Span | None = None
     reason: str = ""
@@ -43,7 +43,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.failing = False
-        self._page = _Page()
+        self._page = Page()
         self._something = asyncio.Event()
 
     def refuse(self, company_id: int, reason: str, now: datetime) -> None:
@@ -70,12 +70,12 @@ class Notes:
         """Until there is something to write."""
         await self._something.wait()
 
-    def take(self) -> _Page:
-        page, self._page = self._page, _Page()
+    def take(self) -> Page:
+        page, self._page = self._page, Page()
         self._something.clear()
         return page
 
-    def put_back(self, page: _Page) -> None:
+    def put_back(self, page: Page) -> None:
         """`page` was not written: what came meanwhile is added to it."""
         for key, span in self._page.refused.items():
             known = page.refused.get(key)
@@ -87,16 +87,16 @@ class Notes:
         self._something.set()
 
 
-async def write(connection: AsyncConnection, page: _Page) -> None:
+def write(connection: Connection, page: Page) -> None:
     for (company_id, reason), span in page.refused.items():
         columns = refusals.c
-        changed = await connection.execute(
+        changed = connection.execute(
             update(refusals)
             .where(columns.company_id == company_id, columns.reason == reason)
             .values(count=columns.count + span.count, last_at=span.last_at)
         )
         if changed.rowcount == 0:
-            await connection.execute(
+            connection.execute(
                 insert(refusals),
                 {
                     "company_id": company_id,
@@ -107,7 +107,7 @@ async def write(connection: AsyncConnection, page: _Page) -> None:
                 },
             )
     if page.outage:
-        await connection.execute(
+        connection.execute(
             insert(failed_commits),
             {
                 "first_at": page.outage.first_at,

@@ -81,6 +81,7 @@ class InboxWriter:
         self._held = 0  # waiting, or in the commit that runs
         self._bytes = 0
         self._something = asyncio.Event()
+        self._noting = asyncio.Lock()
         self._closing = False
         self._committer: asyncio.Task[None] | None = None
         self._noter: asyncio.Task[None] | None = None
@@ -133,7 +134,8 @@ class InboxWriter:
         if self._committer is not None:
             await self._committer
         if self._noter is not None:
-            self._noter.cancel()
+            async with self._noting:  # cancelled in the middle it would lose what it had taken
+                self._noter.cancel()
             with suppress(asyncio.CancelledError):
                 await self._noter
         await self._write_notes(stopping=True)
@@ -276,17 +278,18 @@ class InboxWriter:
             await asyncio.sleep(1)
 
     async def _write_notes(self, *, stopping: bool = False) -> None:
-        page = self._notes.take()
-        stopped = (self._start, self._clock()) if stopping else None
-        try:
-            await self._store.transact(partial(transactions.note, page=page, stopped=stopped))
-        except Exception as error:
-            self._notes.put_back(page)
-            if not is_unavailable(error):
-                raise
-            self._failed(0, error)
-        else:
-            self._succeeded()
+        async with self._noting:
+            page = self._notes.take()
+            stopped = (self._start, self._clock()) if stopping else None
+            try:
+                await self._store.transact(partial(transactions.note, page=page, stopped=stopped))
+            except Exception as error:
+                self._notes.put_back(page)
+                if not is_unavailable(error):
+                    raise
+                self._failed(0, error)
+            else:
+                self._succeeded()
 
 
 def _reason(error: BaseException) -> str:
