@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from sync.sandbox import api, control
-from sync.sandbox.courier import Courier, delivery_client
+from sync.sandbox.courier import Courier
 from sync.sandbox.endpoint import Endpoints, JsonSuffix
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def create_app(
 
     `courier` is the one that runs, so that /sandbox/settle can wait for it. `closing` ends calls that hang.
     """
-    courier = courier or Courier(sandbox, delivery_client())
+    courier = courier or Courier(sandbox)
     endpoints = Endpoints(sandbox, closing or asyncio.Event())
     return Starlette(
         routes=[*control.routes(sandbox, courier), *api.routes(endpoints)],

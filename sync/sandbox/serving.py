@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from sync.sandbox.app import create_app
-from sync.sandbox.courier import Courier, delivery_client, wait_until
+from sync.sandbox.courier import Courier, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -32,10 +32,9 @@ class PortTakenError(OSError):
 async def running(sandbox: Sandbox, client: httpx2.AsyncClient | None = None) -> AsyncIterator[Courier]:
     """Run the loops: deliveries leave when they are due, the company edits its customers.
 
-    Deliveries leave by `client`; without one by a client of its own.
+    Deliveries leave by `client`; without one by clients of their own.
     """
-    own = client or delivery_client()
-    courier = Courier(sandbox, own)
+    courier = Courier(sandbox, client)
     try:
         async with asyncio.TaskGroup() as tasks:
             loops = [tasks.create_task(courier.run()), tasks.create_task(edit(sandbox))]
@@ -49,8 +48,7 @@ async def running(sandbox: Sandbox, client: httpx2.AsyncClient | None = None) ->
             raise
         raise group.exceptions[0] from None  # one error needs no group
     finally:
-        if client is None:
-            await own.aclose()
+        await courier.aclose()
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """The seed's page on customers, line by line, and what else is known of the API, over real HTTP."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -18,6 +19,8 @@ JAMIE = {
     "email": "jmcdonald@kounta.kom",
 }
 
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the default one takes 50 ms to make
+
 
 @asynccontextmanager
 async def kounta(
@@ -31,6 +34,7 @@ async def kounta(
             auth=("sandbox-client", "sandbox-secret"),
             headers={"Accept": "application/json"},
             trust_env=False,
+            verify=NO_TLS,
         )
         async with client:
             yield client, sandbox
