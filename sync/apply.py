@@ -5,7 +5,6 @@ a kill at any instruction leaves either all of it or nothing.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -16,11 +15,11 @@ from receiver.inbox import Delivery, InboxReader
 from sync.merge.decisions import Verdict, heard, merge
 from sync.merge.doubts import Reason, Timing
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
-from sync.mirror.batch import Batch, Ruling
+from sync.mirror.batch import Batch
 from sync.mirror.store import Mirror
-from sync.mirror.verdicts import verdicts_given
+from sync.mirror.verdicts import Ruling, verdicts_given
 
-AT_ONCE: Final = 500
+AT_ONCE: Final = 1000
 """Deliveries in one transaction: enough to make its cost small, few enough that nobody waits for it."""
 GAP: Final = "gap"
 """Why a sweep is due when deliveries are missing."""
@@ -88,6 +87,10 @@ class Applier:
             if len(deliveries) == 1:
                 await self._give_up(deliveries[0], error)
                 return
+            _log.warning(
+                f"{len(deliveries)} deliveries could not be applied together and are tried alone: {error!r}",
+                action="batch_failed",
+            )
             for delivery in deliveries:
                 await self.apply([delivery])
 
@@ -100,8 +103,7 @@ class Applier:
                 if isinstance(reading, Snapshot):
                     self._merge(batch, delivery, reading, now)
                 else:
-                    batch.rule(_ruling(delivery, Verdict.QUARANTINED, now, reason=reading))
-            _advance(batch, deliveries[-1])
+                    _rule(batch, delivery, Verdict.QUARANTINED, now, reason=reading)
 
     def _read(self, delivery: Delivery) -> Snapshot | str:
         try:
@@ -122,7 +124,7 @@ class Applier:
             batch.doubt(snapshot.customer_id, decision.doubt, now + self._timing.read_after)
         missed = record is None and delivery.topic.endswith("/updated")
         reason = MISSED_CREATED if missed else decision.doubt and decision.doubt.value
-        batch.rule(_ruling(delivery, decision.verdict, now, snapshot.customer_id, reason))
+        _rule(batch, delivery, decision.verdict, now, snapshot.customer_id, reason)
 
     async def _give_up(self, delivery: Delivery, error: Exception) -> None:
         """Set a delivery aside that an error of ours keeps from being applied; it can be replayed."""
@@ -140,11 +142,8 @@ class Applier:
                 if known_id in batch.records:
                     batch.records[known_id] = heard(batch.records[known_id], delivery.received_at)
                 batch.doubt(known_id, Reason.FAILED, now + self._timing.read_after)
-            customer_id = ids[0] if ids else None
-            batch.rule(
-                _ruling(delivery, Verdict.FAILED, now, customer_id, f"{type(error).__name__}: {error}")
-            )
-            _advance(batch, delivery)
+            reason = f"{type(error).__name__}: {error}"
+            _rule(batch, delivery, Verdict.FAILED, now, ids[0] if ids else None, reason)
 
     def _read_quietly(self, delivery: Delivery) -> Snapshot | str:
         try:
@@ -166,17 +165,13 @@ class Applier:
             )
 
 
-def _advance(batch: Batch, delivery: Delivery) -> None:
-    """Move the position behind `delivery`; a replay lies before it and moves nothing."""
-    if delivery.position > batch.progress.position:
-        batch.progress = replace(batch.progress, position=delivery.position)
-
-
-def _ruling(
+def _rule(
+    batch: Batch,
     delivery: Delivery,
     verdict: Verdict,
     now: datetime,
     customer_id: int | None = None,
     reason: str | None = None,
-) -> Ruling:
-    return Ruling(delivery.id, delivery.topic, verdict, delivery.received_at, now, customer_id, reason)
+) -> None:
+    ruling = Ruling(delivery.id, customer_id, delivery.topic, verdict, reason, delivery.received_at, now)
+    batch.rule(ruling, delivery.position)

@@ -6,7 +6,7 @@ upstream's JSON, and a table that says which field belongs to which attribute fi
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Final
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
@@ -178,7 +178,8 @@ def _address_values(kind: str, address: Address | None) -> Values:
     }
 
 
-def attributes_of(columns: Iterable[str]) -> list[str]:
+@lru_cache(maxsize=4096)
+def attributes_of(columns: frozenset[str]) -> tuple[str, ...]:
     """Name the attributes that `columns` belong to, each once, in the order of the table."""
     touched = {COLUMNS[column] for column in columns}
-    return [attribute for attribute in (*ATTRIBUTES, OTHER) if attribute in touched]
+    return tuple(attribute for attribute in (*ATTRIBUTES, OTHER) if attribute in touched)

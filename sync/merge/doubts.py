@@ -89,15 +89,23 @@ def raise_doubt(
     *,
     asked: bool = False,
 ) -> Doubt:
-    """Add a doubt to what is known of a customer. It never postpones; the stronger reason stays."""
+    """Add a doubt to what is known of a customer. It never postpones; the stronger reason stays.
+
+    `due_at` is not before a read can show what the doubt is about: now + `Timing.read_after`, or now for
+    doubts that bring no news (asked, refresh). A failed delivery is the exception to "never": of an unknown
+    customer it is noted nowhere but here, so its own due time stands.
+    """
     if known is None:
         return Doubt(customer_id, reason, due_at, revision, born=revision, asked=asked)
-    return replace(
-        known,
-        reason=min(known.reason, reason, key=lambda one: PRIORITY[one]),
-        due_at=min(due_at, known.due_at),
-        revision=revision,
+    return Doubt(
+        customer_id,
+        reason if PRIORITY[reason] < PRIORITY[known.reason] else known.reason,
+        min(due_at, known.due_at),
+        revision,
+        known.born,
         asked=asked or known.asked,
+        tries=known.tries,
+        not_before=known.not_before,
     )
 
 

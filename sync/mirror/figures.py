@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
-from sync.mirror.batch import Progress
+from sync.mirror.progress import Progress
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import HELD_DELETES, PROGRESS, STATUS, VERDICT_COUNTS, VERIFICATIONS
 

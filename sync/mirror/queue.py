@@ -1,6 +1,7 @@
 """The set of verifications as a queue: which customers are to be read next."""
 
 from collections.abc import Collection
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -9,7 +10,6 @@ from sqlalchemy.dialects.sqlite import insert
 
 from sync.merge.doubts import ASKED, PRIORITY, SWEEP, Doubt, Reason, Timing
 from sync.mirror.reader import MirrorReader
-from sync.mirror.rows import doubt_of
 from sync.mirror.schema import CUSTOMERS, PROGRESS, STATUS, VERIFICATIONS
 from sync.mirror.store import Mirror
 
@@ -31,7 +31,7 @@ async def due_doubts(
     if asked_only:
         order.insert(0, case((_V.reason == Reason.UNLISTED.value, 0), else_=1))
     statement = (
-        select(VERIFICATIONS)
+        select(*(_V[field.name] for field in fields(Doubt)))
         .select_from(_JOINED)
         .where(
             _V.company_id == mirror.company_id,
@@ -46,7 +46,8 @@ async def due_doubts(
     if asked_only:
         statement = statement.where(_V.priority == ASKED)
     async with mirror.reading() as connection:
-        return [doubt_of(row) for row in (await connection.execute(statement)).mappings()]
+        rows = (await connection.execute(statement)).tuples()
+        return [Doubt(customer_id, Reason(reason), *rest) for customer_id, reason, *rest in rows]
 
 
 async def waiting_doubts(mirror: MirrorReader, *, asked_only: bool = False) -> int:

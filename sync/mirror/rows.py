@@ -1,85 +1,136 @@
-"""Records and doubts as rows, and back."""
+"""Records and doubts as rows, and back: tuples in the order of the table's columns."""
 
-from typing import Any
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import RowMapping
-
-from sync.merge.customers import COLUMNS
+from sync.merge.customers import COLUMNS, Values
 from sync.merge.doubts import Doubt, Reason
 from sync.merge.records import Record
 from sync.merge.snapshots import Source
+from sync.mirror.bulk import json_text, time_text
+
+_NAMES: Final = tuple(COLUMNS)
+_PLACES: Final = tuple(enumerate(_NAMES))
+_JSON: Final = tuple(name in {"tags", "other"} for name in _NAMES)
+_BOOLEAN: Final = _NAMES.index("accepts_marketing")
+_TAGS: Final = _NAMES.index("tags")
+_OTHER: Final = _NAMES.index("other")
+_META: Final = 2 + len(_NAMES)
+
+_SOURCES: Final = {source.value: source for source in Source}
+_REASONS: Final = {reason.value: reason for reason in Reason}
 
 
-def record_of(row: RowMapping) -> Record:
-    """Read a row of `_customers`."""
-    return Record(
-        customer_id=row["id"],
-        values={column: row[column] for column in COLUMNS},
-        as_of=row["as_of"],
-        rests_on_arrival=row["rests_on_arrival"],
-        position=row["position"],
-        settled_at=row["settled_at"],
-        first_seen_at=row["first_seen_at"],
-        first_seen_by=Source(row["first_seen_by"]),
-        changed_at=row["changed_at"],
-        verified_at=row["verified_at"],
-        read_at=row["read_at"],
-        read_as_of=row["read_as_of"],
-        read_position=row["read_position"],
-        partial=row["partial"],
-        deleted_at=row["deleted_at"],
+def stored_values(values: Values) -> list[Any]:
+    """Write the values of a customer's columns; what is not kept is NULL."""
+    row: list[Any] = [values.get(name) for name in _NAMES]
+    row[_TAGS] = json_text(row[_TAGS])
+    row[_OTHER] = json_text(row[_OTHER])
+    return row
+
+
+def row_of(company_id: int, record: Record, last_seq: int | None, listed_in: int) -> tuple[Any, ...]:
+    """Write a record as a row of `_customers`."""
+    return (
+        company_id,
+        record.customer_id,
+        *stored_values(record.values),
+        time_text(record.as_of),
+        time_text(record.first_seen_at),
+        record.first_seen_by,
+        time_text(record.changed_at),
+        time_text(record.verified_at),
+        record.partial,
+        time_text(record.deleted_at),
+        record.rests_on_arrival,
+        record.position,
+        time_text(record.settled_at),
+        time_text(record.read_at),
+        time_text(record.read_as_of),
+        record.read_position,
+        last_seq,
+        listed_in,
     )
 
 
-def row_of(record: Record) -> dict[str, Any]:
-    """Write a record as a row of `_customers`, less its company and what the mirror keeps beside it."""
-    return {
-        "id": record.customer_id,
-        **_NO_VALUES,
-        **record.values,
-        "as_of": record.as_of,
-        "rests_on_arrival": record.rests_on_arrival,
-        "position": record.position,
-        "settled_at": record.settled_at,
-        "first_seen_at": record.first_seen_at,
-        "first_seen_by": record.first_seen_by.value,
-        "changed_at": record.changed_at,
-        "verified_at": record.verified_at,
-        "read_at": record.read_at,
-        "read_as_of": record.read_as_of,
-        "read_position": record.read_position,
-        "partial": record.partial,
-        "deleted_at": record.deleted_at,
-    }
+def record_of(row: Sequence[Any]) -> tuple[Record, int | None, int]:
+    """Read a row of `_customers` as the driver gives it: the record, `last_seq` and `listed_in`."""
+    values: Values = dict(zip(_NAMES, row[2:_META], strict=True))
+    if values["accepts_marketing"] is not None:
+        values["accepts_marketing"] = bool(values["accepts_marketing"])
+    if values["tags"] is not None:
+        values["tags"] = json.loads(row[2 + _TAGS])
+    if values["other"] is not None:
+        values["other"] = json.loads(row[2 + _OTHER])
+    (
+        as_of,
+        first_seen_at,
+        first_seen_by,
+        changed_at,
+        verified_at,
+        partial,
+        deleted_at,
+        rests_on_arrival,
+        position,
+        settled_at,
+        read_at,
+        read_as_of,
+        read_position,
+        last_seq,
+        listed_in,
+    ) = row[_META:]
+    record = Record(
+        customer_id=row[1],
+        values=values,
+        as_of=datetime.fromisoformat(as_of),
+        rests_on_arrival=bool(rests_on_arrival),
+        position=position,
+        settled_at=datetime.fromisoformat(settled_at),
+        first_seen_at=datetime.fromisoformat(first_seen_at),
+        first_seen_by=_SOURCES[first_seen_by],
+        changed_at=datetime.fromisoformat(changed_at),
+        verified_at=_time(verified_at),
+        read_at=_time(read_at),
+        read_as_of=_time(read_as_of),
+        read_position=read_position,
+        partial=bool(partial),
+        deleted_at=_time(deleted_at),
+    )
+    return record, last_seq, listed_in
 
 
-_NO_VALUES = dict.fromkeys(COLUMNS)
+def row_of_doubt(company_id: int, doubt: Doubt) -> tuple[Any, ...]:
+    """Write a doubt as a row of `_verifications`."""
+    return (
+        company_id,
+        doubt.customer_id,
+        doubt.reason,
+        doubt.asked,
+        doubt.priority,
+        time_text(doubt.due_at),
+        doubt.revision,
+        doubt.born,
+        doubt.tries,
+        time_text(doubt.not_before),
+    )
 
 
-def doubt_of(row: RowMapping) -> Doubt:
-    """Read a row of `_verifications`."""
+def doubt_of(row: Sequence[Any]) -> Doubt:
+    """Read a row of `_verifications` as the driver gives it."""
+    _, customer_id, reason, asked, _, due_at, revision, born, tries, not_before = row
     return Doubt(
-        customer_id=row["customer_id"],
-        reason=Reason(row["reason"]),
-        due_at=row["due_at"],
-        revision=row["revision"],
-        born=row["born"],
-        asked=row["asked"],
-        tries=row["tries"],
-        not_before=row["not_before"],
+        customer_id=customer_id,
+        reason=_REASONS[reason],
+        due_at=datetime.fromisoformat(due_at),
+        revision=revision,
+        born=born,
+        asked=bool(asked),
+        tries=tries,
+        not_before=_time(not_before),
     )
 
 
-def row_of_doubt(doubt: Doubt) -> dict[str, Any]:
-    """Write a doubt as a row of `_verifications`, less its company."""
-    return {
-        "customer_id": doubt.customer_id,
-        "reason": doubt.reason.value,
-        "asked": doubt.asked,
-        "priority": doubt.priority,
-        "due_at": doubt.due_at,
-        "revision": doubt.revision,
-        "born": doubt.born,
-        "tries": doubt.tries,
-        "not_before": doubt.not_before,
-    }
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

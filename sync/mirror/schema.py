@@ -70,7 +70,6 @@ CUSTOMERS: Final = _table(
     Column("read_position", BigInteger, nullable=False),
     Column("last_seq", BigInteger),
     Column("listed_in", BigInteger, nullable=False, server_default="0"),
-    Index("_customers_by_listing", "company_id", "listed_in"),
     Index(
         "_customers_by_verification",
         "company_id",

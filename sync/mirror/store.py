@@ -7,16 +7,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, exists, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from receiver.database import migrate, open_reader, open_writer
 from receiver.ownership import Ownership
 from sync.merge.customers import ATTRIBUTES, Subscription
-from sync.mirror.batch import Batch, Progress
+from sync.mirror.batch import Batch
+from sync.mirror.progress import Progress
 from sync.mirror.reader import MirrorReader, mirror_path
-from sync.mirror.schema import COMPANIES, PROGRESS, STATUS
+from sync.mirror.schema import COMPANIES, HELD_DELETES, PROGRESS, STATUS
 
 OWNER: Final = "worker"
 """The name under which the mirror's owner holds its lock and its local socket."""
@@ -74,7 +75,8 @@ class Mirror(MirrorReader):
         """Change these customers in one transaction; an exception leaves everything as it was."""
         async with self._writing:
             async with self._engine.begin() as connection:
-                batch = Batch(connection, self.company_id, await self._stored_progress(connection))
+                progress, holding = await self._stored(connection)
+                batch = Batch(connection, self.company_id, progress, holding=holding)
                 await batch.load(customer_ids)
                 yield batch
                 await batch.flush(now)
@@ -93,13 +95,16 @@ class Mirror(MirrorReader):
                 await connection.execute(
                     update(PROGRESS).where(PROGRESS.c.company_id == self.company_id).values(fields)
                 )
-                progress = await self._stored_progress(connection)
+                progress, _ = await self._stored(connection)
             self.progress = progress
 
-    async def _stored_progress(self, connection: AsyncConnection) -> Progress:
-        """Read it anew each time: a call that was cancelled while it committed leaves memory behind."""
-        row = (await connection.execute(_PROGRESS.where(PROGRESS.c.company_id == self.company_id))).one()
-        return Progress(*row)
+    async def _stored(self, connection: AsyncConnection) -> tuple[Progress, bool]:
+        """Read how far it has come, and whether deletions are held.
+
+        Anew each time: a call that was cancelled while it committed leaves memory behind.
+        """
+        row = (await connection.execute(_PROGRESS, {"company": self.company_id})).one()
+        return Progress(*row[:-1]), bool(row[-1])
 
     async def _greet(self) -> None:
         """Make the rows that each company has one of, and read how far it has come."""
@@ -121,7 +126,10 @@ class Mirror(MirrorReader):
             await connection.execute(
                 update(STATUS).where(STATUS.c.company_id == self.company_id).values(attributes=attributes)
             )
-            self.progress = await self._stored_progress(connection)
+            self.progress, _ = await self._stored(connection)
 
 
-_PROGRESS = select(*(PROGRESS.c[name] for name in Progress.__slots__))
+_PROGRESS = select(
+    *(PROGRESS.c[name] for name in Progress.__slots__),
+    exists().where(HELD_DELETES.c.company_id == PROGRESS.c.company_id),
+).where(PROGRESS.c.company_id == bindparam("company"))

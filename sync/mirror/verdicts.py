@@ -1,12 +1,62 @@
-"""Verdicts of deliveries."""
+"""Verdicts: what became of each delivery, counted, and what became of it before it was replayed."""
 
+from collections import Counter
 from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.mirror.batch import Ruling
+from receiver.database import utc_text
+from sync.merge.decisions import Verdict
+from sync.mirror.bulk import Bulk, time_text, upserting
 from sync.mirror.reader import MirrorReader
-from sync.mirror.schema import VERDICT_COUNTS, VERDICTS
+from sync.mirror.schema import PAST_VERDICTS, VERDICT_COUNTS, VERDICTS
+
+
+class Ruling(NamedTuple):
+    """A delivery's verdict, as `delivery_verdicts` shows it."""
+
+    delivery_id: str
+    customer_id: int | None
+    topic: str
+    verdict: Verdict
+    reason: str | None
+    received_at: datetime
+    applied_at: datetime
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it as commands print it; times are ISO 8601 in UTC."""
+        times = {"received_at": utc_text(self.received_at), "applied_at": utc_text(self.applied_at)}
+        return {**self._asdict(), "verdict": str(self.verdict), **times}
+
+
+async def write_rulings(
+    connection: AsyncConnection, company_id: int, rulings: list[Ruling], again: Collection[str]
+) -> None:
+    """Store verdicts, and count them; those of `again` are kept as past ones first."""
+    counts: Counter[str] = Counter(ruling.verdict for ruling in rulings)
+    if again:
+        given = await _given(connection, company_id, again)
+        replaced_at = {ruling.delivery_id: time_text(ruling.applied_at) for ruling in rulings}
+        counts.subtract(verdict for _, verdict, _, _ in given)
+        past = [
+            (company_id, delivery_id, replaced_at[delivery_id], verdict, reason, time_text(applied_at))
+            for delivery_id, verdict, reason, applied_at in given
+        ]
+        await _PAST_VERDICTS.run(connection, past)
+    await _VERDICTS.run(
+        connection,
+        [
+            (company_id, id_, customer_id, topic, verdict, reason, time_text(received_at), time_text(at))
+            for id_, customer_id, topic, verdict, reason, received_at, at in rulings
+        ],
+    )
+    await _COUNTS.run(
+        connection, [(company_id, verdict, count) for verdict, count in counts.items() if count]
+    )
 
 
 async def deliveries_with(mirror: MirrorReader, verdict: str) -> list[str]:
@@ -20,11 +70,9 @@ async def deliveries_with(mirror: MirrorReader, verdict: str) -> list[str]:
 
 async def verdicts_of(mirror: MirrorReader, delivery_ids: Collection[str]) -> dict[str, str]:
     """Give the verdict of each of these deliveries that has one."""
-    statement = select(VERDICTS.c.delivery_id, VERDICTS.c.verdict).where(
-        VERDICTS.c.company_id == mirror.company_id, VERDICTS.c.delivery_id.in_(sorted(delivery_ids))
-    )
     async with mirror.reading() as connection:
-        return dict((await connection.execute(statement)).tuples().all())
+        given = await _given(connection, mirror.company_id, delivery_ids)
+    return {delivery_id: verdict for delivery_id, verdict, _, _ in given}
 
 
 async def verdicts_given(mirror: MirrorReader) -> int:
@@ -38,10 +86,33 @@ async def verdicts_given(mirror: MirrorReader) -> int:
 
 async def newest_rulings(mirror: MirrorReader, verdict: str | None, limit: int) -> list[Ruling]:
     """Give the newest deliveries with their verdict, or those with one verdict, at most `limit`."""
-    columns = (VERDICTS.c[name] for name in Ruling.__slots__)
-    statement = select(*columns).where(VERDICTS.c.company_id == mirror.company_id)
+    statement = select(*(VERDICTS.c[name] for name in Ruling._fields)).where(
+        VERDICTS.c.company_id == mirror.company_id
+    )
     if verdict is not None:
         statement = statement.where(VERDICTS.c.verdict == verdict)
     async with mirror.reading() as connection:
         rows = await connection.execute(statement.order_by(VERDICTS.c.delivery_id.desc()).limit(limit))
         return [Ruling(*row) for row in rows]
+
+
+async def _given(
+    connection: AsyncConnection, company_id: int, delivery_ids: Collection[str]
+) -> list[tuple[str, str, str | None, datetime]]:
+    columns = (VERDICTS.c.delivery_id, VERDICTS.c.verdict, VERDICTS.c.reason, VERDICTS.c.applied_at)
+    statement = select(*columns).where(
+        VERDICTS.c.company_id == company_id, VERDICTS.c.delivery_id.in_(sorted(delivery_ids))
+    )
+    return list((await connection.execute(statement)).tuples())
+
+
+_VERDICTS: Final = upserting(VERDICTS)
+_PAST_VERDICTS: Final = Bulk(insert(PAST_VERDICTS).on_conflict_do_nothing(), PAST_VERDICTS.columns.keys())
+_adding = insert(VERDICT_COUNTS)
+_COUNTS: Final = Bulk(
+    _adding.on_conflict_do_update(
+        index_elements=["company_id", "verdict"],
+        set_={"count": VERDICT_COUNTS.c.count + _adding.excluded.count},
+    ),
+    VERDICT_COUNTS.columns.keys(),
+)

@@ -108,7 +108,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("company_id", "id"),
         sqlite_with_rowid=False,
     )
-    op.create_index("_customers_by_listing", "_customers", ["company_id", "listed_in"], unique=False)
     op.create_index(
         "_customers_by_verification",
         "_customers",

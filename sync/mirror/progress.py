@@ -1,0 +1,27 @@
+"""How far the mirror of a company has come."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A row of `_progress`: stored in the transaction that made it true."""
+
+    inbox_id: str | None = None
+    position: int = 0
+    """Deliveries up to this position of the inbox have their verdict."""
+    missing: int = 0
+    """Deliveries that the inbox had lost before they were read."""
+    seq: int = 0
+    """The newest change of the feed."""
+    revision: int = 0
+    """The newest doubt."""
+    last_call_at: datetime | None = None
+    closed_until: datetime | None = None
+    upstream_failure: str | None = None
+    upstream_failure_since: datetime | None = None
+    ruled_elsewhere: int = 0
+    """Verdicts of deliveries of earlier inboxes."""
+    sweep_due: str | None = None
+    """Why a sweep is due beside the schedule; None when it is not."""
