@@ -65,7 +65,6 @@ def create_app(settings: ReceiverSettings | None = None, open_inbox: OpenInbox =
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         chosen = settings or ReceiverSettings.load()
-        logs.configure()
         async with open_inbox(chosen) as inbox:
             app.state.inbox = inbox
             app.state.webhook = Webhook(inbox, chosen.tokens())
@@ -130,6 +129,7 @@ class UnderUvicorn:
             if hasattr(state, "webhook"):
                 state.webhook.hurry()
 
+        logs.configure()
         try:
             with _on_signals(hurry):
                 await self._app(scope, receive, withheld)

@@ -54,7 +54,7 @@ async def serve_locally(app: ASGIApp, directory: Path, name: str) -> AsyncIterat
         try:
             yield
         finally:
-            server.should_exit = True
+            server.stopped.set()
             await serving
 
 
@@ -82,6 +82,13 @@ def connect_locally(directory: Path, name: str) -> httpx2.AsyncClient | None:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopped = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.stopped.wait()  # uvicorn's own looks ten times a second
+
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield  # the process answers its signals itself

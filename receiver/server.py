@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from receiver import logs
 from receiver.app import STOP_SIGNALS, create_app, own_inbox
 from receiver.errors import MirrorError
 
@@ -27,9 +30,11 @@ DRAIN_SECONDS = 2  # honcho kills 5 s after the signal; the inbox still has to b
 
 def serve(settings: ReceiverSettings, host: str, port: int, open_inbox: OpenInbox = own_inbox) -> None:
     """Receive until SIGTERM or SIGINT, then store and answer what is there. Raises `MirrorError`."""
+    logs.configure()
     app = create_app(settings, open_inbox)
     config = uvicorn.Config(
         app,
+        http=Protocol,
         lifespan="off",  # entered below, so that a start that fails is an exception
         log_config=None,
         access_log=False,
@@ -64,6 +69,18 @@ def serve(settings: ReceiverSettings, host: str, port: int, open_inbox: OpenInbo
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(run())
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP whose own refusal, of what is no HTTP, has the shape of the others."""
+
+    def send_400_response(self, msg: str) -> None:
+        body = json.dumps({"error": "bad_request", "detail": msg}).encode()
+        head = (
+            f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        )
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,405 @@
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.pool import NullPool
+
+from receiver.database import migrate
+from receiver.inbox import CommitFailed, InboxReader, InboxWriter, QueueFull
+from receiver.inbox.schema import MIGRATIONS, metadata
+from receiver.ownership import OwnedElsewhere
+
+UPDATED = "customers/updated"
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "inbox.db"
+
+
+@pytest.fixture
+async def writer(path: Path, clock: Clock) -> AsyncIterator[InboxWriter]:
+    async with await InboxWriter.open(path, clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def reader(writer: InboxWriter, path: Path) -> AsyncIterator[InboxReader]:
+    async with InboxReader.open(path) as opened:
+        yield opened
+
+
+async def test_a_delivery_is_read_as_it_came(writer: InboxWriter, reader: InboxReader) -> None:
+    body = bytes(range(256))
+    name = await writer.append(5678, UPDATED, {"content-type": "application/json", "x": "ü\x00"}, body)
+    (delivery,) = await reader.read(5678, 0, 10)
+    assert (delivery.position, delivery.id, delivery.company_id) == (1, name, 5678)
+    assert (delivery.topic, delivery.body, delivery.received_at) == (UPDATED, body, NOON)
+    assert delivery.headers == {"content-type": "application/json", "x": "ü\x00"}
+    assert UUID(name).version == 7
+
+
+async def test_equal_bodies_are_all_kept(writer: InboxWriter, reader: InboxReader) -> None:
+    for body in (b"A", b"B", b"A"):
+        await writer.append(1, UPDATED, {}, body)
+    assert [delivery.body for delivery in await reader.read(1, 0, 10)] == [b"A", b"B", b"A"]
+
+
+async def test_positions_and_names_rise_in_the_order_of_arrival(
+    writer: InboxWriter, reader: InboxReader
+) -> None:
+    names = await asyncio.gather(*(writer.append(1, UPDATED, {}, b"%d" % n) for n in range(200)))
+    found = await reader.read(1, 0, 1_000)
+    assert [delivery.body for delivery in found] == [b"%d" % n for n in range(200)]
+    assert [delivery.position for delivery in found] == list(range(1, 201))
+    assert [delivery.id for delivery in found] == names == sorted(names)
+
+
+async def test_those_who_wait_share_commits(path: Path) -> None:
+    commits = 0
+
+    def count() -> None:
+        nonlocal commits
+        commits += 1
+
+    async with await InboxWriter.open(path, committed=count) as writer:
+        await asyncio.gather(*(writer.append(1, UPDATED, {}, b"") for _ in range(500)))
+    assert commits <= 3
+
+
+async def test_reading_goes_on_behind_a_position_a_company_at_a_time(
+    writer: InboxWriter, reader: InboxReader
+) -> None:
+    for company_id in (1, 2, 1, 2, 1):
+        await writer.append(company_id, UPDATED, {}, b"")
+    assert [delivery.position for delivery in await reader.read(1, 0, 2)] == [1, 3]
+    assert [delivery.position for delivery in await reader.read(1, 3, 2)] == [5]
+    assert await reader.first_position(0) == 1
+    assert await reader.first_position(4) == 5
+    assert await reader.first_position(5) is None
+    assert await reader.head() == 5
+    assert await reader.pending(2, 2) == (1, NOON)
+    assert await reader.pending(2, 4) == (0, None)
+
+
+async def test_an_empty_inbox_answers_every_question(reader: InboxReader) -> None:
+    assert await reader.read(1, 0, 10) == []
+    assert await reader.head() == 0
+    assert await reader.first_position(0) is None
+    assert await reader.pending(1, 0) == (0, None)
+    assert await reader.newest(1) is None
+    assert await reader.accepted(1) == 0
+    assert await reader.refusals(1) == []
+    assert await reader.failed_commits() == []
+    assert await reader.find([]) == []
+
+
+async def test_deliveries_are_found_by_name(writer: InboxWriter, reader: InboxReader) -> None:
+    names = await asyncio.gather(*(writer.append(1, UPDATED, {}, b"") for _ in range(1_200)))
+    assert [delivery.id for delivery in await reader.find([*names, "unknown"])] == names
+
+
+async def test_an_inbox_keeps_its_identity_and_another_has_another(path: Path, tmp_path: Path) -> None:
+    identities = []
+    for place in (path, path, tmp_path / "other" / "inbox.db"):
+        async with await InboxWriter.open(place), InboxReader.open(place) as reader:
+            identities.append(await reader.identity())
+    assert identities[0] == identities[1] != identities[2]
+
+
+async def test_starts_and_stops_are_noted(path: Path, clock: Clock) -> None:
+    for minute in range(2):
+        clock.now = NOON + timedelta(minutes=minute)
+        writer = await InboxWriter.open(path, clock=clock)
+        clock.now += timedelta(seconds=30)
+        await writer.close()
+    async with InboxReader.open(path) as reader:
+        assert [(start.started_at, start.stopped_at) for start in await reader.starts()] == [
+            (NOON, NOON + timedelta(seconds=30)),
+            (NOON + timedelta(minutes=1), NOON + timedelta(seconds=90)),
+        ]
+
+
+async def test_refusals_are_counted_by_company_and_reason(path: Path, clock: Clock) -> None:
+    for later in (0, 60):
+        async with await InboxWriter.open(path, clock=clock) as writer:
+            clock.now = NOON + timedelta(seconds=later)
+            for _ in range(7):
+                writer.refuse(1, "signature_invalid")
+            writer.refuse(2, "signature_missing")
+            writer.refuse(0, "unknown_company")
+    async with InboxReader.open(path) as reader:
+        refusals = await reader.refusals(1)
+    assert [(one.reason, one.count, one.first_at, one.last_at) for one in refusals] == [
+        ("signature_invalid", 14, NOON, NOON + timedelta(seconds=60)),
+        ("unknown_company", 2, NOON, NOON + timedelta(seconds=60)),
+    ]
+
+
+async def test_retention_takes_what_is_old_applied_and_not_kept(
+    writer: InboxWriter, reader: InboxReader, clock: Clock
+) -> None:
+    names = [await writer.append(1, UPDATED, {}, b"") for _ in range(4)]
+    await writer.append(2, UPDATED, {}, b"")
+    clock.now = NOON + timedelta(days=31)
+    await writer.append(1, UPDATED, {}, b"")
+
+    gone = await writer.forget(1, through=3, before=NOON + timedelta(days=1), keep={names[1]})
+
+    assert gone == 2
+    assert [delivery.position for delivery in await reader.read(1, 0, 10)] == [2, 4, 6]
+    assert [delivery.position for delivery in await reader.read(2, 0, 10)] == [5]
+    assert await reader.accepted(1) == 5
+
+
+async def test_retention_goes_on_over_many_stretches(writer: InboxWriter, reader: InboxReader) -> None:
+    names = await asyncio.gather(*(writer.append(1, UPDATED, {}, b"") for _ in range(1_700)))
+    later = NOON + timedelta(seconds=1)
+    assert await writer.forget(1, through=1_600, before=later, keep=set(names[:600])) == 1_000
+    assert await reader.pending(1, 0) == (700, NOON)
+
+
+async def test_a_position_is_never_used_again(path: Path) -> None:
+    async with await InboxWriter.open(path) as writer:
+        for _ in range(3):
+            await writer.append(1, UPDATED, {}, b"")
+        await writer.forget(1, through=3, before=datetime.now(UTC) + timedelta(days=1), keep=())
+    async with await InboxWriter.open(path) as writer, InboxReader.open(path) as reader:
+        assert await reader.head() == 0
+        await writer.append(1, UPDATED, {}, b"")
+        assert await reader.head() == 4
+
+
+class Gate:
+    """Holds the writing thread inside a transaction, so that what comes meanwhile has to wait."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.opened = threading.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self, _connection: Connection) -> None:
+        self._loop.call_soon_threadsafe(self.reached.set)
+        assert self.opened.wait(10)
+
+
+async def test_a_full_queue_refuses_at_once_and_takes_again(path: Path) -> None:
+    async with await InboxWriter.open(path, queue_limit=2) as writer:
+        gate = Gate()
+        held = asyncio.create_task(writer._store.transact(gate))
+        await gate.reached.wait()
+        waiting = [asyncio.create_task(writer.append(1, UPDATED, {}, b"")) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            await writer.append(1, UPDATED, {}, b"")
+        ready = [writer.ready]
+        gate.opened.set()
+        await asyncio.gather(held, *waiting)
+        assert [*ready, writer.ready] == [False, True]
+        await writer.append(1, UPDATED, {}, b"")
+
+
+async def test_a_request_that_is_cancelled_takes_no_neighbour_with_it(writer: InboxWriter) -> None:
+    gate = Gate()
+    held = asyncio.create_task(writer._store.transact(gate))
+    await gate.reached.wait()
+    gone, stays = (asyncio.create_task(writer.append(1, UPDATED, {}, b"")) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    gate.opened.set()
+    await held
+    assert UUID(await stays).version == 7
+    assert gone.cancelled()
+
+
+async def test_a_bad_row_fails_alone(path: Path) -> None:
+    fresh = iter(["one", "twice", "twice", "four"])
+    async with (
+        await InboxWriter.open(path, new_id=lambda: next(fresh)) as writer,
+        InboxReader.open(path) as reader,
+    ):
+        answers: list[str | BaseException] = await asyncio.gather(
+            *(writer.append(1, UPDATED, {}, b"%d" % n) for n in range(4)), return_exceptions=True
+        )
+        assert [type(answer) for answer in answers] == [str, str, CommitFailed, str]
+        failure = answers[2]
+        assert isinstance(failure, CommitFailed)
+        assert isinstance(failure.__cause__, IntegrityError)
+        assert [delivery.body for delivery in await reader.read(1, 0, 10)] == [b"0", b"1", b"3"]
+        assert await reader.accepted(1) == 3
+
+
+async def set_pragma(writer: InboxWriter, pragma: str) -> None:
+    """Set it outside a transaction, which could not begin while writes are refused."""
+
+    def act() -> None:
+        connection = writer._store._engine.raw_connection()
+        connection.cursor().execute(f"PRAGMA {pragma}")
+
+    await asyncio.get_running_loop().run_in_executor(writer._store._thread, act)
+
+
+async def refuse_writes(writer: InboxWriter) -> None:
+    """Make SQLite answer every write with an error of the store, as a disk does that went read-only."""
+    await set_pragma(writer, "query_only = ON")
+
+
+async def take_writes(writer: InboxWriter) -> None:
+    await set_pragma(writer, "query_only = OFF")
+
+
+async def test_a_failing_store_refuses_notes_it_and_recovers(
+    writer: InboxWriter, reader: InboxReader, clock: Clock
+) -> None:
+    await writer.append(1, UPDATED, {}, b"before")
+    await refuse_writes(writer)
+    for _ in range(2):
+        with pytest.raises(CommitFailed, match="readonly"):
+            await writer.append(1, UPDATED, {}, b"refused")
+        clock.now += timedelta(minutes=1)
+    refused = writer.ready
+    await take_writes(writer)
+    await writer.append(1, UPDATED, {}, b"after")
+    assert (refused, writer.ready) == (False, True)
+    await writer.close()
+    (failed,) = await reader.failed_commits()
+    assert (failed.refused, failed.first_at) == (2, NOON)
+    assert failed.last_at >= NOON + timedelta(minutes=1)
+    assert "readonly" in failed.reason
+    found = await reader.read(1, 0, 10)
+    assert [(delivery.position, delivery.body) for delivery in found] == [(1, b"before"), (2, b"after")]
+    assert await reader.accepted(1) == 2
+
+
+async def test_a_store_becomes_ready_again_though_nothing_comes(writer: InboxWriter) -> None:
+    await refuse_writes(writer)
+    with pytest.raises(CommitFailed):
+        await writer.append(1, UPDATED, {}, b"")
+    await take_writes(writer)
+    async with asyncio.timeout(5):
+        while not writer.ready:  # noqa: ASYNC110 - readiness is asked for, as a load balancer does
+            await asyncio.sleep(0.05)
+
+
+async def test_refusals_counted_while_nothing_can_be_written_are_not_lost(
+    writer: InboxWriter, reader: InboxReader
+) -> None:
+    await refuse_writes(writer)
+    for _ in range(3):
+        writer.refuse(1, "signature_invalid")
+        await writer._write_notes()
+    await take_writes(writer)
+    await writer.close()
+    assert [one.count for one in await reader.refusals(1)] == [3]
+
+
+async def test_a_dead_store_is_given_up_after_a_few_tries(writer: InboxWriter) -> None:
+    await refuse_writes(writer)
+    tries = 0
+    transact = writer._store._transact
+
+    def counted(act: Callable[[Connection], object]) -> object:
+        nonlocal tries
+        tries += 1
+        return transact(act)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writer._store, "_transact", counted)
+        answers = await asyncio.gather(
+            *(writer.append(1, UPDATED, {}, b"") for _ in range(200)), return_exceptions=True
+        )
+    assert {type(answer) for answer in answers} == {CommitFailed}
+    assert tries < 10
+    await take_writes(writer)
+
+
+async def test_in_a_nearly_full_store_what_fits_is_stored(writer: InboxWriter, reader: InboxReader) -> None:
+    await writer.append(1, UPDATED, {}, b"")
+    pages = await writer._store.transact(
+        lambda connection: connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    )
+    await set_pragma(writer, f"max_page_count = {pages + 4}")
+    answers = await asyncio.gather(
+        *(writer.append(1, UPDATED, {}, body) for body in (b"small", b"x" * 100_000, b"little")),
+        return_exceptions=True,
+    )
+    assert [isinstance(answer, str) for answer in answers] == [True, False, True]
+    assert [delivery.body for delivery in await reader.read(1, 1, 10)] == [b"small", b"little"]
+
+
+async def test_closing_stores_and_answers_what_waits(path: Path) -> None:
+    writer = await InboxWriter.open(path)
+    waiting = [asyncio.create_task(writer.append(1, UPDATED, {}, b"")) for _ in range(100)]
+    await asyncio.sleep(0)
+    await writer.close()
+    names = await asyncio.gather(*waiting)
+    async with InboxReader.open(path) as reader:
+        assert [delivery.id for delivery in await reader.read(1, 0, 1_000)] == names
+    with pytest.raises(CommitFailed, match="stopping"):
+        await writer.append(1, UPDATED, {}, b"")
+
+
+async def test_a_second_writer_is_refused_until_the_first_is_closed(path: Path) -> None:
+    async with await InboxWriter.open(path):
+        with pytest.raises(OwnedElsewhere, match="the receiver"):
+            await InboxWriter.open(path)
+    async with await InboxWriter.open(path):
+        pass
+
+
+async def test_opening_and_closing_leaves_no_descriptor_and_no_thread(path: Path) -> None:
+    async def once() -> None:
+        async with await InboxWriter.open(path) as writer, InboxReader.open(path) as reader:
+            await writer.append(1, UPDATED, {}, b"")
+            await reader.head()
+
+    def held() -> list[Path]:
+        links = (descriptor for descriptor in Path("/proc/self/fd").iterdir() if descriptor.is_symlink())
+        return [target for target in (link.readlink() for link in links) if path.parent in target.parents]
+
+    await once()
+    threads = threading.active_count()
+    for _ in range(5):
+        await once()
+    assert held() == []
+    assert threading.active_count() <= threads + 1  # the default executor may add its own
+
+
+def test_a_fresh_schema_equals_a_migrated_one(tmp_path: Path) -> None:
+    migrated, fresh = tmp_path / "migrated.db", tmp_path / "fresh.db"
+    migrate(migrated, MIGRATIONS)
+    engines = [create_engine(f"sqlite:///{place}", poolclass=NullPool) for place in (migrated, fresh)]
+    metadata.create_all(engines[1])
+    query = text(
+        "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE '%alembic%' ORDER BY type, name"
+    )
+    schemas = []
+    for engine in engines:
+        with engine.connect() as connection:
+            schemas.append([tuple(row) for row in connection.execute(query)])
+    assert schemas[0] == schemas[1]
+    with engines[0].connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
