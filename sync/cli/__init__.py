@@ -1,6 +1,8 @@
 """The commands: `kounta-mirror …`, or `python -m sync …`."""
 
 import sys
+import traceback
+from pathlib import Path
 from typing import Final
 
 from cyclopts import App, CycloptsError
@@ -15,7 +17,6 @@ from sync.cli.reconcile import reconcile
 from sync.cli.sandbox import sandbox
 from sync.cli.status import status
 from sync.cli.worker import worker
-from sync.kounta import KountaError
 
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
@@ -34,17 +35,35 @@ def main() -> None:
     """Run one command. A failure is one sentence on stderr and its exit code, never a traceback."""
     try:
         result = app(exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        _fail(str(error), WRONG_USAGE)
-    except MirrorError as error:
-        _fail(str(error), error.exit_code)
-    except KountaError as error:
-        _fail(str(error), FAILED)
+    except Exception as error:  # noqa: BLE001 - the last place where it can become a sentence
+        sentence, code = explained(error)
+        sys.stderr.write(sentence.strip() + "\n")
+        sys.exit(code)
     except KeyboardInterrupt:
-        _fail("Interrupted.", FAILED)
+        sys.stderr.write("Interrupted.\n")
+        sys.exit(FAILED)
     sys.exit(result if isinstance(result, int) else 0)
 
 
-def _fail(sentence: str, code: int) -> None:
-    sys.stderr.write(sentence.strip() + "\n")
-    sys.exit(code)
+def explained(error: Exception) -> tuple[str, int]:
+    """Give the sentence and the exit code for what ended a command."""
+    from receiver.database import is_unavailable
+    from sync.kounta import KountaError, KountaRefused
+    from sync.reconcile.sweep import ForeignListError
+
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, CycloptsError):
+        return str(error), WRONG_USAGE
+    if isinstance(error, MirrorError):
+        return str(error), error.exit_code
+    if isinstance(error, KountaRefused):
+        return str(error), WRONG_USAGE
+    if isinstance(error, KountaError | ForeignListError):
+        return str(error), FAILED
+    if is_unavailable(error):
+        reason = str(getattr(error, "orig", None) or error)
+        return f"The database cannot be used: {reason}. Nothing is lost; mend that and start again.", FAILED
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return f"A fault of this program, at {where}: {type(error).__name__}: {error}", FAILED

@@ -1,15 +1,17 @@
 """How a command reaches the process that owns the mirror, or becomes it when none runs."""
 
-import json
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-import httpx2
+import json
+from typing import TYPE_CHECKING, Any
 
 from receiver.errors import MirrorError
-from receiver.local import connect_locally
-from sync.mirror.store import OWNER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import httpx2
 
 
 class UsageError(MirrorError):
@@ -20,11 +22,16 @@ class UsageError(MirrorError):
 
 def worker_client(directory: Path) -> httpx2.AsyncClient | None:
     """Give a client of the worker's local socket; None when no worker runs on this data directory."""
+    from receiver.local import connect_locally
+    from sync.mirror.store import OWNER
+
     return connect_locally(directory, OWNER)
 
 
 async def ask(client: httpx2.AsyncClient, path: str, what: dict[str, Any]) -> dict[str, Any]:
     """Ask the worker for something and give its answer; raises MirrorError with what it says."""
+    import httpx2
+
     try:
         answer = await client.post(path, json=what)
     except httpx2.TransportError as error:
@@ -39,6 +46,8 @@ async def follow(
     client: httpx2.AsyncClient, path: str, what: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
     """Ask the worker for something long and give its lines as they come."""
+    import httpx2
+
     try:
         async with client.stream("POST", path, json=what) as answer:
             if answer.is_error:
