@@ -110,13 +110,32 @@ def accept_missing(record: Record, *, arrived_at: datetime, position: int) -> De
     return Decision(Verdict.TOMBSTONED, now, Kind.DELETED)
 
 
-def compare_listed(record: Record, snapshot: Snapshot) -> Reason | None:
-    """Say why a customer that was listed with only part of its fields must be read; None: nothing differs."""
+def compare_listed(record: Record, snapshot: Snapshot) -> Decision:
+    """Decide what a list item that carries only part of the fields does: nothing, but it may leave a doubt.
+
+    It is a word of the customer like any other: a read that began before it, or too soon after it, may
+    still show what was before, and must not settle what the list has shown.
+    """
+    doubt = Reason.PARTIAL if record.partial else None
     if record.deleted_at is not None:
-        return Reason.LISTED_THOUGH_DELETED
-    if _differing(record.values, snapshot.values):
-        return Reason.LISTED_DIFFERENTLY
-    return Reason.PARTIAL if record.partial else None
+        doubt = Reason.LISTED_THOUGH_DELETED
+    elif _differing(record.values, snapshot.values):
+        doubt = Reason.LISTED_DIFFERENTLY
+    return Decision(Verdict.UNCHANGED, heard(record, snapshot.arrived_at), doubt=doubt)
+
+
+def compare_unlisted(record: Record, arrived_at: datetime) -> Decision:
+    """Decide what it does that a complete sweep did not list a customer; `arrived_at`: when it ended."""
+    doubt = Reason.UNLISTED if record.deleted_at is None else None
+    return Decision(Verdict.UNCHANGED, heard(record, arrived_at), doubt=doubt)
+
+
+def heard(record: Record, at: datetime) -> Record:
+    """Remember only that something came in: a read counts once upstream has had time to show it.
+
+    For whatever changes no record yet says something new of it, as a delivery that failed.
+    """
+    return replace(record, settled_at=max(record.settled_at, at))
 
 
 def _first(snapshot: Snapshot, subscription: Subscription) -> Decision:
@@ -194,8 +213,8 @@ def _onto_tombstone(record: Record, snapshot: Snapshot, window: timedelta) -> De
     if _known_to_read(record, snapshot):
         return Decision(Verdict.STALE, _heard(record, snapshot), doubt=Reason.STALE)
     rests_on_arrival = record.rests_on_arrival or snapshot.rests_on_arrival
-    if not rests_on_arrival and snapshot.as_of < record.as_of - window:
-        return Decision(Verdict.STALE, _heard(record, snapshot))
+    if not rests_on_arrival and record.as_of - snapshot.as_of > window:
+        return Decision(Verdict.STALE, _heard(record, snapshot), doubt=Reason.STALE)
     return Decision(Verdict.CONTRADICTED, _heard(record, snapshot), doubt=Reason.CONTRADICTED)
 
 
@@ -267,8 +286,7 @@ def _settled(record: Record, snapshot: Snapshot) -> datetime:
 
 
 def _heard(record: Record, snapshot: Snapshot) -> Record:
-    """Remember only that something came in: a read counts once upstream has had time to show it."""
-    return replace(record, settled_at=_settled(record, snapshot))
+    return heard(record, _settled(record, snapshot))
 
 
 def _advanced(record: Record, snapshot: Snapshot) -> Record:

@@ -100,13 +100,19 @@ def raise_doubt(
     return Doubt(
         customer_id,
         reason if PRIORITY[reason] < PRIORITY[known.reason] else known.reason,
-        min(due_at, known.due_at),
+        _due_at(known, reason, due_at),
         revision,
         known.born,
         asked=asked or known.asked,
         tries=known.tries,
         not_before=known.not_before,
     )
+
+
+def _due_at(known: Doubt, reason: Reason, due_at: datetime) -> datetime:
+    if reason is Reason.FAILED:
+        return due_at
+    return known.due_at if known.reason is Reason.FAILED else min(known.due_at, due_at)
 
 
 def readable_at(doubt: Doubt, record: Record | None, timing: Timing) -> datetime:
