@@ -71,8 +71,8 @@ async def serving(sandbox: Sandbox, port: int = 0) -> AsyncIterator[str]:
             timeout_graceful_shutdown=1,
         )
         server = _Server(config, closing)
-        # Cut bodies are the server's errors, but not news.
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        log = logging.getLogger("uvicorn.error")
+        log.addFilter(_is_news)
         serve = asyncio.create_task(server.serve([listener]))
         try:
             await server.ready.wait()
@@ -80,6 +80,7 @@ async def serving(sandbox: Sandbox, port: int = 0) -> AsyncIterator[str]:
         finally:
             closing.set()
             await serve
+            log.removeFilter(_is_news)
 
 
 async def edit(sandbox: Sandbox) -> None:
@@ -120,6 +121,11 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _is_news(line: logging.LogRecord) -> bool:
+    """Tell whether a line of the server's log is worth it: bodies are cut here on purpose."""
+    return "without completing response" not in line.msg
 
 
 def _listen(port: int) -> socket.socket:

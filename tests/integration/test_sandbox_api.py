@@ -168,6 +168,14 @@ async def test_a_look_up_redirects_to_the_matching_record_or_is_404(lookup: dict
         assert missing.status_code == 404
 
 
+async def test_a_plus_that_is_not_encoded_is_a_space_and_finds_nobody() -> None:
+    async with kounta() as (client, sandbox):
+        sandbox.company.create({"first_name": "Ana", "email": "ana+news@example.com"})
+
+        assert (await client.get(f"{CUSTOMERS}?email=ana+news@example.com")).status_code == 404
+        assert (await client.get(f"{CUSTOMERS}?email=ana%2Bnews%40example.com")).status_code == 302
+
+
 @pytest.mark.parametrize("missing", ["first_name", "last_name", "phone"])
 async def test_a_search_by_name_and_phone_needs_all_three(missing: str) -> None:
     async with kounta() as (client, sandbox):
