@@ -33,9 +33,7 @@ async def list_deliveries(*, verdict: Verdict | None = None, limit: int = 20, js
     json
         Print a JSON array.
     """
-    from rich.console import Console
-    from rich.table import Table
-
+    from sync.cli.tables import print_table
     from sync.mirror.reader import MirrorReader
     from sync.mirror.verdicts import newest_rulings
     from sync.settings import MirrorSettings
@@ -47,12 +45,7 @@ async def list_deliveries(*, verdict: Verdict | None = None, limit: int = 20, js
     if json:
         sys.stdout.write(json_format.dumps(rows) + "\n")
         return
-    table = Table(box=None)
-    for name in _SHOWN:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(str(row[name] or "") for name in _SHOWN))
-    Console(soft_wrap=True).print(table)
+    print_table(([row[name] for name in _SHOWN] for row in rows), _SHOWN)
 
 
 @deliveries.command

@@ -7,9 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
-from rich.table import Table
 
 from sync.cli.owner import UsageError
+from sync.cli.tables import print_table
 
 if TYPE_CHECKING:
     from sync.demo import Demonstration
@@ -65,21 +65,22 @@ async def demo(
 
 
 def _print(report: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     webhooks = report["webhooks"]
-    table.add_row(
-        "customers", f"{report['customers_upstream']:,} upstream, {report['customers_mirrored']:,} mirrored"
-    )
-    table.add_row("webhooks", _listed({name: webhooks[name] for name in _TOLD}))
-    table.add_row("deliveries", _listed(report["deliveries"]))
-    table.add_row("repaired", _listed(report["repaired"]) or "nothing")
-    if any(report["killed"].values()):
-        table.add_row("killed", _listed(report["killed"]))
-    table.add_row("calls", f"{report['calls']:,}")
-    table.add_row("reconcile --deep", _listed(report["reconciliation"]))
-    table.add_row("wrong before it", str(report["wrong_rows_before_reconciliation"]))
-    console.print(table)
+    rows = [
+        (
+            "customers",
+            f"{report['customers_upstream']:,} upstream, {report['customers_mirrored']:,} mirrored",
+        ),
+        ("webhooks", _listed({name: webhooks[name] for name in _TOLD})),
+        ("deliveries", _listed(report["deliveries"])),
+        ("repaired", _listed(report["repaired"]) or "nothing"),
+        ("killed", _listed(report["killed"]) if any(report["killed"].values()) else "nobody"),
+        ("calls", f"{report['calls']:,}"),
+        ("reconcile --deep", _listed(report["reconciliation"])),
+        ("wrong before it", f"{report['wrong_rows_before_reconciliation']:,}"),
+    ]
+    print_table(rows)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]wrong rows: {report['wrong_rows']}[/bold]")
     for id_, what in report["wrong"].items():
         console.print(f"  {id_}: {what}", markup=False)
