@@ -43,6 +43,9 @@ class MirrorSettings(Settings):
     read_lag_seconds: float = Field(
         5, alias="MIRROR_READ_LAG_SECONDS", ge=0, description="how far Kounta's reads may lag, in seconds"
     )
+    retention_days: float = Field(
+        30, alias="MIRROR_RETENTION_DAYS", gt=0, description="the days after which deliveries leave the inbox"
+    )
     hold_deletes: Annotated[str, AfterValidator(_brake)] = Field(
         "5%",
         alias="MIRROR_HOLD_DELETES",

@@ -23,11 +23,14 @@ from sync.mirror.store import OWNER
 from sync.mirror.sweeps import newest_sweep
 from sync.reconcile.sweep import BACKFILL, ForeignListError
 from sync.reconcile.verify import IN_FLIGHT
+from sync.retention import forget_old
 
 POLL_SECONDS: Final = 5.0
 """Between two looks into the inbox when no bell rings."""
 TICK_SECONDS: Final = 1.0
 """Between two looks for a verification that has become due, for a sweep, and for budget to store."""
+RETENTION_SECONDS: Final = 3600.0
+"""Between two removals of old deliveries."""
 FIRST_PAUSE: Final = timedelta(seconds=15)
 LONGEST_PAUSE: Final = timedelta(minutes=10)
 
@@ -81,6 +84,7 @@ class Worker:
             loops.create_task(_lasting("verify", lambda: self._each_tick(self._verify_some)))
             loops.create_task(_lasting("sweep", lambda: self._each_tick(self._sweep_if_due)))
             loops.create_task(_lasting("budget", self._keep_budget))
+            loops.create_task(_lasting("retention", self._forget))
 
     async def _apply(self, inbox: InboxView, bell: Doorbell) -> None:
         while True:
@@ -149,6 +153,11 @@ class Worker:
         while True:
             await self._engine.keep_budget()
             await asyncio.sleep(TICK_SECONDS)
+
+    async def _forget(self) -> None:
+        while True:
+            await forget_old(self._engine)
+            await asyncio.sleep(RETENTION_SECONDS)
 
     async def _note_refusal(self, error: KountaError | ForeignListError) -> timedelta:
         """Keep what upstream said for `status`, and say how long to leave it alone."""
