@@ -1,4 +1,4 @@
-"""Retention: which deliveries may leave the inbox. The worker knows their verdicts; the receiver removes them."""
+"""Retention: old deliveries leave the inbox. The worker knows their verdicts; the receiver removes them."""
 
 from datetime import timedelta
 from typing import Final
