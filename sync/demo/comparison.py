@@ -35,10 +35,12 @@ def wrong_rows(database: Path, truth: list[dict[str, Any]], deleted: list[int]) 
 
 
 def counted(database: Path, query: str) -> dict[str, int]:
-    """Give what `query` (two columns: name, number) counts; nothing while there is no such database."""
+    """Give what `query` (two columns: name, number) counts; nothing while the database is being made."""
     if not database.exists():
         return {}
     with _opened(database) as connection:
+        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            return {}
         return {str(name): int(number) for name, number in connection.execute(query)}
 
 
