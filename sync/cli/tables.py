@@ -1,5 +1,6 @@
 """Tables for people; in a pipe no line is folded, so that other programs can cut them."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -17,4 +18,7 @@ def print_table(rows: Iterable[Sequence[object]], headings: Sequence[str] | None
     table = Table(*(headings or ()), box=None, show_header=bool(headings), padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row))
-    console.print(table, markup=False)
+    with console.capture() as printed:
+        console.print(table, markup=False)
+    for line in printed.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
