@@ -19,7 +19,7 @@ from sync.mirror.batch import Batch
 from sync.mirror.store import Mirror
 from sync.mirror.verdicts import Ruling, verdicts_given
 
-AT_ONCE: Final = 1000
+AT_ONCE: Final = 2000
 """Deliveries in one transaction: enough to make its cost small, few enough that nobody waits for it."""
 GAP: Final = "gap"
 """Why a sweep is due when deliveries are missing."""
@@ -98,10 +98,11 @@ class Applier:
         readings = [(delivery, self._read(delivery)) for delivery in deliveries]
         ids = [reading.customer_id for _, reading in readings if isinstance(reading, Snapshot)]
         now = self._clock()
+        due_at = now + self._timing.read_after
         async with self._mirror.batch(ids, now) as batch:
             for delivery, reading in readings:
                 if isinstance(reading, Snapshot):
-                    self._merge(batch, delivery, reading, now)
+                    self._merge(batch, delivery, reading, now, due_at)
                 else:
                     _rule(batch, delivery, Verdict.QUARANTINED, now, reason=reading)
 
@@ -116,12 +117,14 @@ class Applier:
         except UnreadableError as error:
             return str(error)
 
-    def _merge(self, batch: Batch, delivery: Delivery, snapshot: Snapshot, now: datetime) -> None:
+    def _merge(
+        self, batch: Batch, delivery: Delivery, snapshot: Snapshot, now: datetime, due_at: datetime
+    ) -> None:
         record = batch.records.get(snapshot.customer_id)
         decision = merge(record, snapshot, self._lens.subscription, self._lens.window)
         batch.decide(decision, source=Source.WEBHOOK, at=now, delivery_id=delivery.id)
         if decision.doubt is not None:
-            batch.doubt(snapshot.customer_id, decision.doubt, now + self._timing.read_after)
+            batch.doubt(snapshot.customer_id, decision.doubt, due_at)
         missed = record is None and delivery.topic.endswith("/updated")
         reason = MISSED_CREATED if missed else decision.doubt and decision.doubt.value
         _rule(batch, delivery, decision.verdict, now, snapshot.customer_id, reason)

@@ -13,7 +13,7 @@ from receiver.inbox.delivery import Delivery, FailedCommits, Refusal, Start
 from receiver.inbox.schema import NOBODY, accepted, deliveries, failed_commits, identity, refusals, starts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Row
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+BYTES_AT_ONCE = 16 * 1024 * 1024
+ROWS_A_TRIP = 100
 _NAMES_AT_ONCE = 500
 
 _identity = select(identity.c.identity)
@@ -68,13 +70,27 @@ class InboxReader:
             )
         return str(found[0])
 
-    async def read(self, company_id: int, after: int, limit: int) -> list[Delivery]:
-        """Give a company's deliveries behind position `after`, in order, at most `limit`."""
-        return await self._deliveries(
+    async def read(
+        self, company_id: int, after: int, limit: int, *, most_bytes: int = BYTES_AT_ONCE
+    ) -> list[Delivery]:
+        """Give a company's deliveries behind position `after`, in order, at most `limit`.
+
+        Fewer when their bodies reach `most_bytes` before; but one at least, if there is one.
+        """
+        statement = (
             _delivery.where(deliveries.c.company_id == company_id, deliveries.c.position > after)
             .order_by(deliveries.c.position)
             .limit(limit)
         )
+        found: list[Delivery] = []
+        size = 0
+        async with self._engine.connect() as connection, connection.stream(statement) as rows:
+            async for part in rows.partitions(ROWS_A_TRIP):
+                found += _read(part)
+                size += sum(len(row.body) for row in part)
+                if size >= most_bytes:
+                    break
+        return found
 
     async def first_position(self, after: int) -> int | None:
         """Give the lowest position behind `after`, of any company; above `after` + 1 some are missing."""
@@ -154,10 +170,7 @@ class InboxReader:
         return [FailedCommits(*row) for row in rows]
 
     async def _deliveries(self, statement: Select[*tuple[Any, ...]]) -> list[Delivery]:
-        return [
-            Delivery(position, id_, company_id, topic, received_at, json.loads(headers), body)
-            for position, id_, company_id, topic, received_at, headers, body in await self._all(statement)
-        ]
+        return _read(await self._all(statement))
 
     async def _all(self, statement: Select[*tuple[Any, ...]]) -> list[Row[*tuple[Any, ...]]]:
         async with self._engine.connect() as connection:
@@ -166,3 +179,10 @@ class InboxReader:
     async def _one(self, statement: Select[*tuple[Any, ...]]) -> Row[*tuple[Any, ...]] | None:
         async with self._engine.connect() as connection:
             return (await connection.execute(statement)).first()
+
+
+def _read(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[Delivery]:
+    return [
+        Delivery(position, id_, company_id, topic, received_at, json.loads(headers), body)
+        for position, id_, company_id, topic, received_at, headers, body in rows
+    ]

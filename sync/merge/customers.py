@@ -38,6 +38,10 @@ COLUMNS: Final[Mapping[str, str]] = {
 """Column of the mirror -> attribute it belongs to, in the order of the `customers` view."""
 
 _PLAIN: Final = tuple(c for c, a in COLUMNS.items() if a not in {"address", OTHER})
+_ADDRESSES: Final[Mapping[str, Values]] = {
+    f"{kind}_address": {f"{kind}_{part}": None for part in ADDRESS_PARTS} for kind in ("primary", "shipping")
+}
+"""Field of an address -> its columns, unset."""
 _NOT_OTHER: Final = frozenset({"id_str", "primary_email_address"})
 
 
@@ -48,6 +52,7 @@ def _no_truth_value(value: object) -> object:
 
 
 CustomerId = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1, le=2**63 - 1)]
+"""A number; digits in a text are taken for one."""
 
 
 class Address(BaseModel):
@@ -67,6 +72,10 @@ class Address(BaseModel):
         if self.address is None and self.lines is not None:
             return "\n".join(line for line in self.lines if line) or None
         return self.address
+
+    def parts(self) -> tuple[str | None, ...]:
+        """Give the values of ADDRESS_PARTS, in their order."""
+        return self.street(), self.city, self.state, self.postal_code, self.country
 
 
 class Customer(BaseModel):
@@ -140,22 +149,24 @@ class Subscription:
     def carried_in(self, customer: Customer) -> Values:
         """Give the values of the kept columns that `customer` carries; an absent field has no entry."""
         fields = customer.model_fields_set
-        values: Values = {column: getattr(customer, column) for column in self._plain if column in fields}
+        known = customer.__dict__
+        values: Values = {column: known[column] for column in self._plain if column in fields}
         if "reference_id" in fields:
             values["reference_id"] = customer.reference_id or ""
         other: dict[str, Any] = {}
         if self._addresses:
-            for kind, address in (
-                ("primary", customer.primary_address),
-                ("shipping", customer.shipping_address),
-            ):
-                if f"{kind}_address" in fields:
-                    values |= _address_values(kind, address)
-                    if address is not None and address.model_extra:
-                        other[f"{kind}_address"] = address.model_extra
+            for field, unset in _ADDRESSES.items():
+                if field in fields:
+                    address: Address | None = known[field]
+                    if address is None:
+                        values |= unset
+                    else:
+                        values |= zip(unset, address.parts(), strict=True)
+                        if address.model_extra:
+                            other[field] = address.model_extra
         if self.whole:
-            extra = customer.model_extra
-            if extra:
+            if customer.model_extra:
+                extra = customer.model_extra
                 other |= {name: value for name, value in extra.items() if name not in _NOT_OTHER}
             if other:
                 values["other"] = other
@@ -164,18 +175,6 @@ class Subscription:
     def covers(self, customer: Customer) -> bool:
         """Whether `customer` carries every field that the mirror keeps of it and knows the name of."""
         return self._needed <= customer.model_fields_set
-
-
-def _address_values(kind: str, address: Address | None) -> Values:
-    if address is None:
-        return {f"{kind}_{part}": None for part in ADDRESS_PARTS}
-    return {
-        f"{kind}_address": address.street(),
-        f"{kind}_city": address.city,
-        f"{kind}_state": address.state,
-        f"{kind}_postal_code": address.postal_code,
-        f"{kind}_country": address.country,
-    }
 
 
 @lru_cache(maxsize=4096)

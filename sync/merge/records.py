@@ -7,7 +7,7 @@ from sync.merge.customers import Values
 from sync.merge.snapshots import Source
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """One customer in the mirror: live, or a tombstone once `deleted_at` is set.
 

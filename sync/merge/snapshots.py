@@ -26,7 +26,7 @@ class UnreadableError(ValueError):
     """A body that says nothing of a customer of this company; its sentence is why it is quarantined."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Snapshot:
     """What upstream said of one customer at one moment.
 
@@ -121,7 +121,8 @@ def picture_time(updated_at: object, arrived_at: datetime, window: timedelta) ->
             if stamp.tzinfo is not None:
                 stamp = stamp.astimezone(UTC)
                 if stamp <= arrived_at + window:
-                    return stamp.replace(microsecond=stamp.microsecond // 1000 * 1000), False
+                    beyond = stamp.microsecond % 1000  # stored are milliseconds
+                    return stamp - timedelta(microseconds=beyond) if beyond else stamp, False
         except (ValueError, OverflowError):
             pass
     return arrived_at, True

@@ -164,8 +164,10 @@ class Batch:
     async def _flush_status(self, changed: Collection[int], now: datetime) -> None:
         delta: Counter[str] = Counter()
         for customer_id in changed:
-            delta.subtract(_counted(self._before[customer_id][0]))
-            delta.update(_counted(self.records.get(customer_id)))
+            before, after = _counted(self._before[customer_id][0]), _counted(self.records.get(customer_id))
+            if before != after:
+                delta.subtract(before)
+                delta.update(after)
         delta["verifications_due"] = len(self.doubts) - len(self._doubts_before)
         values: dict[str, Any] = {name: STATUS.c[name] + count for name, count in delta.items() if count}
         if self._rulings:
@@ -187,14 +189,17 @@ class Batch:
         )
 
 
-def _counted(record: Record | None) -> dict[str, int]:
+def _counted(record: Record | None) -> tuple[str, ...]:
+    """Name the figures of the status that the record counts for."""
     if record is None:
-        return {}
+        return ()
     if record.deleted_at is not None:
-        return {"deleted": 1}
-    return {"live": 1, "verified": int(record.verified_at is not None), "partial": int(record.partial)}
+        return ("deleted",)
+    return ("live", *_VERIFIED[record.verified_at is not None], *_PARTIAL[record.partial])
 
 
+_VERIFIED: Final[tuple[tuple[str, ...], ...]] = ((), ("verified",))
+_PARTIAL: Final[tuple[tuple[str, ...], ...]] = ((), ("partial",))
 _numbers = bindparam("numbers", type_=CUSTOMERS.c.first_name.type)
 _KNOWN: Final = Bulk(
     select(CUSTOMERS).where(CUSTOMERS.c.company_id == bindparam("company"), among(CUSTOMERS.c.id, _numbers)),

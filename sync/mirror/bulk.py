@@ -21,12 +21,11 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from receiver.database import utc_text
 
-_utc_text = lru_cache(maxsize=8192)(utc_text)  # the rows of a batch share most of their times
 
-
+@lru_cache(maxsize=16_384)  # the rows of a batch share most of their times
 def time_text(moment: datetime | None) -> str | None:
     """Write a time as SQLite stores it."""
-    return None if moment is None else _utc_text(moment)
+    return None if moment is None else utc_text(moment)
 
 
 def json_text(value: object) -> str | None:

@@ -45,7 +45,7 @@ def upgrade() -> None:
         sa.Column("other", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("valid_to", UTCDateTime, nullable=True),
         sa.PrimaryKeyConstraint("company_id", "seq"),
-        sqlite_with_rowid=False,
+        sqlite_with_rowid=True,
     )
     op.create_index("_changes_by_customer", "_changes", ["company_id", "customer_id", "seq"], unique=False)
     op.create_index(
@@ -106,7 +106,7 @@ def upgrade() -> None:
         sa.Column("last_seq", sa.BigInteger(), nullable=True),
         sa.Column("listed_in", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("company_id", "id"),
-        sqlite_with_rowid=False,
+        sqlite_with_rowid=True,
     )
     op.create_index(
         "_customers_by_verification",
