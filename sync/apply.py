@@ -6,7 +6,7 @@ a kill at any instruction leaves either all of it or nothing.
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -17,7 +17,7 @@ from sync.merge.doubts import Reason, Timing
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
 from sync.mirror.store import Mirror
-from sync.mirror.verdicts import Ruling, verdicts_given
+from sync.mirror.verdicts import Ruling, verdicts_given, verdicts_of
 
 AT_ONCE: Final = 2000
 """Deliveries in one transaction: enough to make its cost small, few enough that nobody waits for it."""
@@ -28,6 +28,15 @@ MISSED_CREATED: Final = "no created delivery had come"
 _log = structlog.get_logger()
 
 
+class Gap(NamedTuple):
+    """A stretch of an inbox that holds no delivery of any company."""
+
+    after: int
+    """The position before it."""
+    first: int
+    """The position behind it."""
+
+
 class Applier:
     """Applies the deliveries of one company. It alone moves the mirror's position."""
 
@@ -36,32 +45,48 @@ class Applier:
         self._lens = lens
         self._timing = timing
         self._clock = clock
+        self._inbox: InboxReader | None = None
 
     async def apply_pending(self, inbox: InboxReader) -> int:
         """Apply everything that is in the inbox now; give the number of deliveries."""
-        await self.check_identity(inbox)
+        if inbox is not self._inbox:
+            await self.check_identity(inbox)
+            self._inbox = inbox
         total = 0
         while count := await self.apply_batch(inbox):
             total += count
         return total
 
     async def check_identity(self, inbox: InboxReader) -> None:
-        """Begin at the start of an inbox that is not the one known, and ask for a sweep: a gap."""
+        """Begin at the start of an inbox that is not the one known, and ask for a sweep: a gap.
+
+        What begins anew knows deliveries that have a verdict, and leaves them alone.
+        """
         identity = await inbox.identity()
         known = self._mirror.progress.inbox_id
-        if known == identity:
-            return
+        ruled = await verdicts_given(self._mirror)
         if known is None:
             await self._mirror.note(inbox_id=identity)
             return
-        _log.warning(
-            f"The inbox is another one than before ({identity}, not {known}): deliveries are missing.",
-            action="inbox_replaced",
-        )
-        ruled = await verdicts_given(self._mirror)
+        if known != identity:
+            what = f"The inbox is another one than before ({identity}, not {known})"
+        elif await self._is_set_back(inbox, ruled):
+            what = "The inbox is an older copy of the one before"
+        else:
+            return
+        _log.warning(f"{what}: deliveries are missing.", action="inbox_replaced")
         await self._mirror.note(
             inbox_id=identity, position=0, missing=0, ruled_elsewhere=ruled, sweep_due=GAP
         )
+
+    async def _is_set_back(self, inbox: InboxReader, ruled: int) -> bool:
+        """Say whether the inbox knows less than the mirror has seen of it, as a restored backup does."""
+        company_id, progress = self._lens.company_id, self._mirror.progress
+        if await inbox.accepted(company_id) < ruled - progress.ruled_elsewhere:
+            return True
+        last = await inbox.read(company_id, progress.position - 1, 1)
+        names = [one.id for one in last if one.position == progress.position]
+        return bool(names) and not await verdicts_of(self._mirror, names)
 
     async def apply_batch(self, inbox: InboxReader) -> int:
         """Apply the next deliveries, at most AT_ONCE; give their number.
@@ -72,39 +97,58 @@ class Applier:
         deliveries = await inbox.read(self._lens.company_id, position, AT_ONCE)
         if not deliveries:
             return 0
-        if deliveries[0].position != position + 1:
-            await self._notice_missing(inbox)
+        gap = await _first_gap(inbox, position, deliveries)
+        if gap is not None:
+            deliveries = [one for one in deliveries if one.position <= gap.after]
+            if not deliveries:
+                await self._note_gap(gap)
+                return await self.apply_batch(inbox)
         await self.apply(deliveries)
         return len(deliveries)
 
-    async def apply(self, deliveries: Sequence[Delivery]) -> None:
-        """Apply these, in one transaction if it can be; a delivery that breaks it is tried alone."""
+    async def _note_gap(self, gap: Gap) -> None:
+        missing = gap.first - gap.after - 1
+        _log.warning(
+            f"{missing} deliveries are missing from the inbox behind position {gap.after}.",
+            action="deliveries_missing",
+        )
+        await self._mirror.note(
+            position=gap.first - 1, missing=self._mirror.progress.missing + missing, sweep_due=GAP
+        )
+
+    async def apply(self, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
+        """Apply these, in one transaction if it can be; a delivery that breaks it is tried alone.
+
+        With `again`, they have a verdict: they get a new one at their old position, and the old one is kept.
+        """
         try:
-            await self._apply(deliveries)
+            await self._apply(deliveries, again=again)
         except Exception as error:
             if is_unavailable(error):
                 raise
             if len(deliveries) == 1:
-                await self._give_up(deliveries[0], error)
+                await self._give_up(deliveries[0], error, again=again)
                 return
             _log.warning(
-                f"{len(deliveries)} deliveries could not be applied together and are tried alone: {error!r}",
+                f"{len(deliveries)} deliveries could not be applied together and are tried alone: "
+                f"{_complaint(error)}",
                 action="batch_failed",
             )
             for delivery in deliveries:
-                await self.apply([delivery])
+                await self.apply([delivery], again=again)
 
-    async def _apply(self, deliveries: Sequence[Delivery]) -> None:
+    async def _apply(self, deliveries: Sequence[Delivery], *, again: bool) -> None:
         readings = [(delivery, self._read(delivery)) for delivery in deliveries]
         ids = [reading.customer_id for _, reading in readings if isinstance(reading, Snapshot)]
         now = self._clock()
         due_at = now + self._timing.read_after
         async with self._mirror.batch(ids, now) as batch:
+            done = () if again else await batch.ruled_elsewhere([one.id for one in deliveries])
             for delivery, reading in readings:
-                if isinstance(reading, Snapshot):
-                    self._merge(batch, delivery, reading, now, due_at)
-                else:
-                    _rule(batch, delivery, Verdict.QUARANTINED, now, reason=reading)
+                if delivery.id in done:
+                    batch.recognise(delivery.position)
+                elif again or delivery.position > batch.position:
+                    self._decide(batch, delivery, reading, now, due_at, again=again)
 
     def _read(self, delivery: Delivery) -> Snapshot | str:
         try:
@@ -117,55 +161,85 @@ class Applier:
         except UnreadableError as error:
             return str(error)
 
-    def _merge(
-        self, batch: Batch, delivery: Delivery, snapshot: Snapshot, now: datetime, due_at: datetime
+    def _decide(
+        self,
+        batch: Batch,
+        delivery: Delivery,
+        reading: Snapshot | str,
+        now: datetime,
+        due_at: datetime,
+        *,
+        again: bool,
     ) -> None:
-        record = batch.records.get(snapshot.customer_id)
-        decision = merge(record, snapshot, self._lens.subscription, self._lens.window)
+        if isinstance(reading, str):
+            _rule(batch, delivery, Verdict.QUARANTINED, now, reason=reading, again=again)
+            return
+        customer_id = reading.customer_id
+        record = batch.records.get(customer_id)
+        decision = merge(record, reading, self._lens.subscription, self._lens.window)
         batch.decide(decision, source=Source.WEBHOOK, at=now, delivery_id=delivery.id)
         if decision.doubt is not None:
-            batch.doubt(snapshot.customer_id, decision.doubt, due_at)
+            batch.doubt(customer_id, decision.doubt, due_at)
         missed = record is None and delivery.topic.endswith("/updated")
         reason = MISSED_CREATED if missed else decision.doubt and decision.doubt.value
-        _rule(batch, delivery, decision.verdict, now, snapshot.customer_id, reason)
+        _rule(batch, delivery, decision.verdict, now, customer_id, reason, again=again)
 
-    async def _give_up(self, delivery: Delivery, error: Exception) -> None:
+    async def _give_up(self, delivery: Delivery, error: Exception, *, again: bool) -> None:
         """Set a delivery aside that an error of ours keeps from being applied; it can be replayed."""
         _log.error(
-            f"Delivery {delivery.id} could not be applied and is set aside: {error!r}",
+            f"Delivery {delivery.id} could not be applied and is set aside: {_complaint(error)}",
             action="delivery_failed",
             delivery_id=delivery.id,
             exc_info=error,
         )
-        reading = self._read_quietly(delivery)
-        ids = [reading.customer_id] if isinstance(reading, Snapshot) else []
+        customer_id = self._customer_of(delivery)
+        try:
+            await self._set_aside(delivery, customer_id, _complaint(error), again=again)
+        except Exception as other:
+            if customer_id is None or is_unavailable(other):
+                raise
+            # what the mirror has of this customer is what fails: leave it, and let the others be applied
+            await self._set_aside(delivery, None, _complaint(error), again=again)
+
+    async def _set_aside(
+        self, delivery: Delivery, customer_id: int | None, reason: str, *, again: bool
+    ) -> None:
+        ids = [] if customer_id is None else [customer_id]
         now = self._clock()
         async with self._mirror.batch(ids, now) as batch:
+            if not again and delivery.position <= batch.position:
+                return
             for known_id in ids:
                 if known_id in batch.records:
                     batch.records[known_id] = heard(batch.records[known_id], delivery.received_at)
                 batch.doubt(known_id, Reason.FAILED, now + self._timing.read_after)
-            reason = f"{type(error).__name__}: {error}"
-            _rule(batch, delivery, Verdict.FAILED, now, ids[0] if ids else None, reason)
+            _rule(batch, delivery, Verdict.FAILED, now, customer_id, reason, again=again)
 
-    def _read_quietly(self, delivery: Delivery) -> Snapshot | str:
+    def _customer_of(self, delivery: Delivery) -> int | None:
         try:
-            return self._read(delivery)
-        except Exception as error:  # noqa: BLE001 - reading it may be the very thing that fails
-            return str(error)
+            reading = self._read(delivery)
+        except Exception:  # noqa: BLE001 - reading it may be the very thing that fails
+            return None
+        return reading.customer_id if isinstance(reading, Snapshot) else None
 
-    async def _notice_missing(self, inbox: InboxReader) -> None:
-        progress = self._mirror.progress
-        first = await inbox.first_position(progress.position)
-        missing = 0 if first is None else first - progress.position - 1
-        if missing > 0:
-            _log.warning(
-                f"{missing} deliveries are missing from the inbox behind position {progress.position}.",
-                action="deliveries_missing",
-            )
-            await self._mirror.note(
-                position=progress.position + missing, missing=progress.missing + missing, sweep_due=GAP
-            )
+
+async def _first_gap(inbox: InboxReader, position: int, deliveries: Sequence[Delivery]) -> Gap | None:
+    """Find the first gap between `position` and the last of these; other companies' deliveries are none."""
+    if deliveries[-1].position == position + len(deliveries):
+        return None
+    for delivery in deliveries:
+        while position + 1 < delivery.position:
+            first = await inbox.first_position(position)
+            if first is not None and first != position + 1:
+                return Gap(position, first)
+            position += 1
+        position = delivery.position
+    return None
+
+
+def _complaint(error: Exception) -> str:
+    """Say what failed without what it failed on: a statement's parameters are people."""
+    return f"{type(error).__name__}: {getattr(error, 'orig', None) or error}"
 
 
 def _rule(
@@ -175,6 +249,8 @@ def _rule(
     now: datetime,
     customer_id: int | None = None,
     reason: str | None = None,
+    *,
+    again: bool,
 ) -> None:
     ruling = Ruling(delivery.id, customer_id, delivery.topic, verdict, reason, delivery.received_at, now)
-    batch.rule(ruling, delivery.position)
+    batch.rule(ruling, None if again else delivery.position)

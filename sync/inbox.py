@@ -4,8 +4,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from receiver.database import StoreMissing, schema_revision
+from receiver.database import StoreMissing
+from receiver.errors import MirrorError
 from receiver.inbox import InboxReader
+from receiver.inbox.schema import MIGRATIONS
+from sync.mirror.versions import require_version
 
 
 def inbox_path(directory: Path) -> Path:
@@ -30,15 +33,17 @@ class InboxView:
         await self._close()
 
     async def reader(self) -> InboxReader | None:
-        """Give a reader of the inbox; None while no receiver has made one."""
+        """Give a reader of the inbox; None while no receiver has made one.
+
+        Raises NewerDatabase when a receiver of a later version has made it.
+        """
         try:
             status = self._path.stat()
             if (status.st_dev, status.st_ino) != self._file:
                 await self._close()
-                if schema_revision(self._path) is None:
-                    return None
-                self._reader = InboxReader.open(self._path)
-                self._file = (status.st_dev, status.st_ino)
+                require_version(self._path, MIGRATIONS)
+                self._reader = await _opened(self._path)
+                self._file = (status.st_dev, status.st_ino) if self._reader is not None else None
         except (FileNotFoundError, StoreMissing):
             await self._close()
         return self._reader
@@ -47,3 +52,17 @@ class InboxView:
         reader, self._reader, self._file = self._reader, None, None
         if reader is not None:
             await reader.close()
+
+
+async def _opened(path: Path) -> InboxReader | None:
+    """Open the inbox if it has its identity: the receiver gives it one just after the tables."""
+    reader = InboxReader.open(path)
+    try:
+        await reader.identity()
+    except MirrorError:
+        await reader.close()
+        return None
+    except BaseException:
+        await reader.close()
+        raise
+    return reader

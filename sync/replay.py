@@ -2,10 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Final
 
 from sync.engine import Engine
 from sync.inbox import InboxView
 from sync.mirror.verdicts import deliveries_with, verdicts_of
+
+AT_ONCE: Final = 100
+"""Deliveries in one transaction."""
 
 
 @dataclass(slots=True)
@@ -21,16 +25,14 @@ async def replay(engine: Engine, ids: Collection[str], verdict: str | None) -> R
     wanted = set(ids)
     if verdict is not None:
         wanted |= set(await deliveries_with(engine.mirror, verdict))
+    ruled = sorted(await verdicts_of(engine.mirror, wanted))
     replayed = Replayed()
     async with InboxView(engine.settings.data_dir) as inbox:
         reader = await inbox.reader()
-        found = [] if reader is None else await reader.find(wanted)
-    position = engine.mirror.progress.position
-    company_id = engine.settings.company_id
-    ready = [one for one in found if one.position <= position and one.company_id == company_id]
-    for delivery in ready:
-        await engine.applier.apply([delivery])
-    names = {delivery.id for delivery in ready}
-    replayed.verdicts = await verdicts_of(engine.mirror, names)
-    replayed.missing = sorted(wanted - names)
+        if reader is not None:
+            for start in range(0, len(ruled), AT_ONCE):
+                found = await reader.find(ruled[start : start + AT_ONCE])
+                await engine.applier.apply(found, again=True)
+                replayed.verdicts |= await verdicts_of(engine.mirror, [one.id for one in found])
+    replayed.missing = sorted(wanted - replayed.verdicts.keys())
     return replayed

@@ -17,12 +17,12 @@ from sync.merge.decisions import Decision
 from sync.merge.doubts import Doubt, Reason, Timing, put_off, raise_doubt
 from sync.merge.records import Record
 from sync.merge.snapshots import Source
-from sync.mirror.bulk import Bulk, among, numbers_text, time_text, upserting
+from sync.mirror.bulk import Bulk, among, json_array, time_text, upserting
 from sync.mirror.history import Journal
 from sync.mirror.progress import Progress
 from sync.mirror.rows import doubt_of, record_of, row_of, row_of_doubt
 from sync.mirror.schema import CUSTOMERS, HELD_DELETES, PROGRESS, STATUS, VERIFICATIONS
-from sync.mirror.verdicts import Ruling, write_rulings
+from sync.mirror.verdicts import Ruling, have_verdict, write_rulings
 
 
 class Batch:
@@ -46,6 +46,8 @@ class Batch:
         self._journal = Journal(company_id, progress.seq)
         self._rulings: list[Ruling] = []
         self._ruled_again: list[str] = []
+        self._recognised = 0
+        self._last_delivery_at: datetime | None = None
         self._holding = holding
         self._held: dict[int, datetime] = {}
         self._no_longer_held: set[int] = set()
@@ -55,7 +57,7 @@ class Batch:
         ids = set(customer_ids)
         if not ids:
             return
-        numbers = numbers_text(ids)
+        numbers = json_array(ids)
         self._before |= dict.fromkeys(ids, (None, None, 0))
         for row in await _KNOWN.rows(self.connection, self.company_id, numbers):
             record, last_seq, listed_in = known = record_of(row)
@@ -112,13 +114,25 @@ class Batch:
         """Note that the sweep has met this customer."""
         self._listed_in[customer_id] = sweep_id
 
-    def rule(self, ruling: Ruling, position: int) -> None:
-        """Give a delivery its verdict. One at or before the position has a verdict: that is kept as past."""
+    def rule(self, ruling: Ruling, position: int | None) -> None:
+        """Give a delivery its verdict; `position` None: another one, and the one before is kept as past."""
         self._rulings.append(ruling)
-        if position <= self.position:
+        if position is None:
             self._ruled_again.append(ruling.delivery_id)
         else:
             self.position = position
+            self._last_delivery_at = ruling.received_at
+
+    async def ruled_elsewhere(self, delivery_ids: Collection[str]) -> Collection[str]:
+        """Name those that got their verdict when the inbox, or another copy of it, was read before."""
+        if not self.progress.ruled_elsewhere:
+            return ()
+        return await have_verdict(self.connection, self.company_id, delivery_ids)
+
+    def recognise(self, position: int) -> None:
+        """Pass over a delivery that is ruled elsewhere: its verdict counts for this inbox from now on."""
+        self._recognised += 1
+        self.position = position
 
     async def flush(self, now: datetime) -> None:
         """Write everything, in a handful of statements however many customers there are."""
@@ -134,12 +148,17 @@ class Batch:
         await self._flush_doubts()
         await self._flush_status(changed, now)
         self.progress = replace(
-            self.progress, position=self.position, seq=self._journal.seq, revision=self._revision
+            self.progress,
+            position=self.position,
+            seq=self._journal.seq,
+            revision=self._revision,
+            ruled_elsewhere=self.progress.ruled_elsewhere - self._recognised,
         )
+        names = ("position", "seq", "revision", "ruled_elsewhere")
         await self.connection.execute(
             update(PROGRESS)
             .where(PROGRESS.c.company_id == self.company_id)
-            .values(position=self.position, seq=self._journal.seq, revision=self._revision)
+            .values({name: getattr(self.progress, name) for name in names})
         )
 
     def _after(self, customer_id: int) -> tuple[Record | None, int | None, int]:
@@ -172,7 +191,8 @@ class Batch:
         values: dict[str, Any] = {name: STATUS.c[name] + count for name, count in delta.items() if count}
         if self._rulings:
             values["last_applied_at"] = now
-            values["last_delivery_at"] = max(ruling.received_at for ruling in self._rulings)
+        if self._last_delivery_at is not None:
+            values["last_delivery_at"] = self._last_delivery_at
         if changed:
             values["oldest_verified_at"] = _OLDEST.where(
                 CUSTOMERS.c.company_id == self.company_id
@@ -183,7 +203,7 @@ class Batch:
             )
 
     async def _delete(self, table: Table, customer_ids: Collection[int]) -> None:
-        numbers: BindParameter[str] = bindparam("numbers", numbers_text(customer_ids))
+        numbers: BindParameter[str] = bindparam("numbers", json_array(customer_ids))
         await self.connection.execute(
             delete(table).where(table.c.company_id == self.company_id, among(table.c.customer_id, numbers))
         )

@@ -33,14 +33,14 @@ def json_text(value: object) -> str | None:
     return None if value is None else to_json(value).decode()
 
 
-def among(column: ColumnElement[int], numbers: BindParameter[str]) -> ColumnElement[bool]:
-    """Say that `column` is one of `numbers`, a JSON array: one parameter however many they are."""
-    return column.in_(select(func.json_each(numbers).table_valued("value").c.value))
+def among(column: ColumnElement[Any], values: BindParameter[str]) -> ColumnElement[bool]:
+    """Say that `column` is one of `values`, a JSON array: one parameter however many they are."""
+    return column.in_(select(func.json_each(values).table_valued("value").c.value))
 
 
-def numbers_text(numbers: Iterable[int]) -> str:
-    """Write numbers as the JSON array that `among` takes."""
-    return json.dumps(sorted(numbers))
+def json_array(values: Iterable[int] | Iterable[str]) -> str:
+    """Write numbers or names as the JSON array that `among` takes."""
+    return json.dumps(sorted(values))
 
 
 class Bulk:

@@ -4,11 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from receiver.database import open_reader
+from sync.mirror.versions import require_version
+
+MIGRATIONS: Final = "sync:mirror/migrations"
 
 
 def mirror_path(directory: Path) -> Path:
@@ -25,8 +28,13 @@ class MirrorReader:
 
     @classmethod
     def look(cls, directory: Path, company_id: int) -> Self:
-        """Open the mirror of a data directory; raises StoreMissing when no worker has made it yet."""
-        return cls(open_reader(mirror_path(directory)), company_id)
+        """Open the mirror of a data directory.
+
+        Raises StoreMissing when no worker has made it or brought it up to date yet, and NewerDatabase.
+        """
+        path = mirror_path(directory)
+        require_version(path, MIGRATIONS)
+        return cls(open_reader(path), company_id)
 
     async def close(self) -> None:
         """Let the connections go."""

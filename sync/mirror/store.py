@@ -16,12 +16,11 @@ from receiver.ownership import Ownership
 from sync.merge.customers import ATTRIBUTES, Subscription
 from sync.mirror.batch import Batch
 from sync.mirror.progress import Progress
-from sync.mirror.reader import MirrorReader, mirror_path
+from sync.mirror.reader import MIGRATIONS, MirrorReader, mirror_path
 from sync.mirror.schema import COMPANIES, HELD_DELETES, PROGRESS, STATUS
 
 OWNER: Final = "worker"
 """The name under which the mirror's owner holds its lock and its local socket."""
-MIGRATIONS: Final = "sync:mirror/migrations"
 
 
 def migrate_mirror(directory: Path) -> None:
@@ -58,17 +57,22 @@ class Mirror(MirrorReader):
             migrate_mirror(directory)
             path = mirror_path(directory)
             mirror = cls(open_writer(path), open_reader(path), company_id, subscription, ownership)
-            await mirror._greet()
         except BaseException:
             ownership.close()
+            raise
+        try:
+            await mirror._greet()
+        except BaseException:
+            await mirror.close()
             raise
         return mirror
 
     async def close(self) -> None:
         """Let the mirror go; a batch under way ends first."""
-        await super().close()
-        await self._engine.dispose()
-        self._ownership.close()
+        async with self._writing:
+            await super().close()
+            await self._engine.dispose()
+            self._ownership.close()
 
     @asynccontextmanager
     async def batch(self, customer_ids: Collection[int], now: datetime) -> AsyncIterator[Batch]:

@@ -5,13 +5,13 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import BindParameter, bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from receiver.database import utc_text
 from sync.merge.decisions import Verdict
-from sync.mirror.bulk import Bulk, time_text, upserting
+from sync.mirror.bulk import Bulk, among, json_array, time_text, upserting
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import PAST_VERDICTS, VERDICT_COUNTS, VERDICTS
 
@@ -75,6 +75,13 @@ async def verdicts_of(mirror: MirrorReader, delivery_ids: Collection[str]) -> di
     return {delivery_id: verdict for delivery_id, verdict, _, _ in given}
 
 
+async def have_verdict(
+    connection: AsyncConnection, company_id: int, delivery_ids: Collection[str]
+) -> set[str]:
+    """Name those of these deliveries that have a verdict."""
+    return {delivery_id for delivery_id, _, _, _ in await _given(connection, company_id, delivery_ids)}
+
+
 async def verdicts_given(mirror: MirrorReader) -> int:
     """Count the deliveries that have a verdict."""
     statement = select(func.coalesce(func.sum(VERDICT_COUNTS.c.count), 0)).where(
@@ -100,8 +107,9 @@ async def _given(
     connection: AsyncConnection, company_id: int, delivery_ids: Collection[str]
 ) -> list[tuple[str, str, str | None, datetime]]:
     columns = (VERDICTS.c.delivery_id, VERDICTS.c.verdict, VERDICTS.c.reason, VERDICTS.c.applied_at)
+    names: BindParameter[str] = bindparam("names", json_array(delivery_ids))
     statement = select(*columns).where(
-        VERDICTS.c.company_id == company_id, VERDICTS.c.delivery_id.in_(sorted(delivery_ids))
+        VERDICTS.c.company_id == company_id, among(VERDICTS.c.delivery_id, names)
     )
     return list((await connection.execute(statement)).tuples())
 
