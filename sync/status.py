@@ -7,6 +7,7 @@ from typing import Any, Final
 from receiver.database import StoreMissing, utc_text
 from receiver.inbox import InboxReader, Refusal
 from receiver.local import connect_locally
+from sync.apply import GAP
 from sync.inbox import InboxView
 from sync.merge.decisions import Verdict
 from sync.mirror.figures import Figures, figures_of
@@ -39,7 +40,8 @@ class Pending:
 
     count: int = 0
     oldest: datetime | None = None
-    accepted: int = 0
+    accepted: tuple[int, int] | None = None
+    """Deliveries accepted, counted before and after the pending ones; None: not of this inbox's mirror."""
     newest: datetime | None = None
     refused: tuple[Refusal, ...] = ()
     failed_commits_at: datetime | None = None
@@ -50,8 +52,10 @@ class Status:
     """The state of one company's mirror."""
 
     now: datetime
+    company_id: int
     running: bool
     has_inbox: bool
+    has_mirror: bool
     figures: Figures | None
     pending: Pending
     newest_sweep: SweepRow | None
@@ -73,10 +77,10 @@ class Status:
             more = f" ({len(concerns) - 1} more below)" if len(concerns) > 1 else ""
             return f"{worst.sentence}{f' → {worst.action}' if worst.action else ''}{more}"
         figures = self.figures
-        live = figures.live if figures else 0
+        live = _many(figures.live if figures else 0, "customer", "customers")
         newest = self.pending.newest
         heard = f"newest delivery {_ago(self.now - newest)} ago" if newest else "no delivery yet"
-        return f"OK, {live:,} customers, {heard}."
+        return f"OK, {live}, {heard}."
 
     def as_json(self) -> dict[str, Any]:
         """Give the whole as the command prints it with --json; times are ISO 8601 in UTC."""
@@ -130,38 +134,68 @@ class Status:
             found.append(Concern(CRITICAL, "The worker does not run.", "kounta-mirror worker"))
         if not self.has_inbox:
             found.append(Concern(WARNING, "No receiver has run yet.", "kounta-mirror receiver"))
+        if self.has_mirror and self.figures is None:
+            sentence = f"The mirror holds nothing of company {self.company_id}. Is KOUNTA_COMPANY_ID right?"
+            found.append(Concern(CRITICAL, sentence))
         return found
 
     def _of_deliveries(self) -> list[Concern]:
         found = []
-        verdicts = self.figures.verdicts if self.figures else {}
         if self.pending.oldest is not None and (late := self.now - self.pending.oldest) > LATE:
             severity = CRITICAL if late > VERY_LATE else WARNING
-            found.append(
-                Concern(severity, f"{self.pending.count:,} deliveries wait, the oldest for {_ago(late)}.")
-            )
-        if failed := verdicts.get(Verdict.FAILED, 0):
+            waiting = f"{_many(self.pending.count, 'delivery waits', 'deliveries wait')}, the oldest for"
+            found.append(Concern(severity, f"{waiting} {_ago(late)}."))
+        if self.figures is not None:
+            found += self._of_verdicts(self.figures)
+        failed_at = self.pending.failed_commits_at
+        if failed_at is not None and self.now - failed_at < RECENTLY:
+            sentence = f"The receiver could not store deliveries at {_clock(failed_at, self.now)}."
+            found.append(Concern(WARNING, sentence, "df -h"))
+        return found
+
+    def _of_verdicts(self, figures: Figures) -> list[Concern]:
+        found = []
+        if failed := figures.verdicts.get(Verdict.FAILED, 0):
             action = "kounta-mirror deliveries replay --verdict failed"
-            found.append(Concern(WARNING, f"{failed:,} deliveries could not be applied.", action))
-        if quarantined := verdicts.get(Verdict.QUARANTINED, 0):
+            found.append(
+                Concern(WARNING, f"{_many(failed, 'delivery', 'deliveries')} could not be applied.", action)
+            )
+        if quarantined := figures.verdicts.get(Verdict.QUARANTINED, 0):
             action = "kounta-mirror deliveries list --verdict quarantined"
-            found.append(Concern(WARNING, f"{quarantined:,} deliveries could not be read.", action))
-        if self.figures is not None and (lost := self._without_verdict(self.figures)):
-            found.append(Concern(CRITICAL, f"{lost:,} deliveries have no verdict: this is a fault of ours."))
-        if self.figures is not None and (missing := self.figures.progress.missing):
-            found.append(Concern(WARNING, f"{missing:,} deliveries were missing from the inbox."))
-        if self.pending.failed_commits_at is not None and (
-            self.now - self.pending.failed_commits_at < RECENTLY
-        ):
-            when = f"{self.pending.failed_commits_at:%H:%M}"
-            found.append(Concern(WARNING, f"The receiver could not store deliveries at {when} UTC.", "df -h"))
+            found.append(
+                Concern(WARNING, f"{_many(quarantined, 'delivery', 'deliveries')} could not be read.", action)
+            )
+        lost = self._without_verdict(figures)
+        if lost > 0:
+            sentence = (
+                f"{_many(lost, 'delivery has', 'deliveries have')} no verdict: a fault of this program."
+            )
+            found.append(Concern(CRITICAL, sentence))
+        if lost < 0:
+            sentence = (
+                f"{_many(-lost, 'delivery', 'deliveries')} that the mirror knows were never accepted: "
+                "this inbox is an older copy of the one it read."
+            )
+            found.append(Concern(CRITICAL, sentence, "kounta-mirror worker"))
+        if figures.progress.sweep_due == GAP:
+            missing = figures.progress.missing
+            what = _many(missing, "delivery is", "deliveries are") if missing else "Deliveries are"
+            sentence = f"{what} missing from the inbox; a sweep will find what they said."
+            found.append(Concern(WARNING, sentence, "kounta-mirror reconcile"))
         return found
 
     def _without_verdict(self, figures: Figures) -> int:
-        """Count the deliveries that were accepted and neither wait nor have a verdict: always 0."""
+        """Count the deliveries that were accepted and neither wait nor have a verdict: always 0.
+
+        Below 0: verdicts that no delivery accounts for. Deliveries that came while we looked are neither.
+        """
+        if self.pending.accepted is None:
+            return 0
         progress = figures.progress
         given = sum(figures.verdicts.values()) - progress.ruled_elsewhere
-        return self.pending.accepted - self.pending.count - progress.missing - given
+        known = self.pending.count + progress.missing + given
+        before, after = self.pending.accepted
+        return max(before - known, 0) or min(after - known, 0)
 
     def _of_upstream(self) -> list[Concern]:
         figures = self.figures
@@ -170,25 +204,24 @@ class Status:
         found = []
         if figures.progress.upstream_failure is not None:
             since = figures.progress.upstream_failure_since
-            when = f" since {since:%H:%M} UTC" if since else ""
+            when = f" since {_clock(since, self.now)}" if since else ""
             found.append(Concern(CRITICAL, f"Kounta refuses{when}: {figures.progress.upstream_failure}"))
-        if figures.held_deletes:
-            action = f"kounta-mirror reconcile --allow-deletes {figures.held_deletes}"
-            found.append(
-                Concern(WARNING, f"{figures.held_deletes:,} deletions are held: many at once.", action)
-            )
+        if held := figures.held_deletes:
+            sentence = f"{_many(held, 'deletion is', 'deletions are')} held: many at once."
+            found.append(Concern(WARNING, sentence, f"kounta-mirror reconcile --allow-deletes {held}"))
         if self.complete_sweep is None and not figures.progress.upstream_failure:
             listed = self.newest_sweep.listed if self.newest_sweep else 0
-            found.append(
-                Concern(WARNING, f"The first sweep has not ended; {listed:,} customers were listed.")
+            sentence = (
+                f"The first sweep has not ended; {_many(listed, 'customer was', 'customers were')} listed."
             )
+            found.append(Concern(WARNING, sentence))
         return found
 
     def _of_refusals(self) -> list[Concern]:
         return [
             Concern(
                 WARNING,
-                f"{one.count:,} refused since {one.first_at:%Y-%m-%d %H:%M} UTC: {one.reason}."
+                f"{one.count:,} refused since {_clock(one.first_at, self.now)}: {one.reason}."
                 + (" Is the token right?" if one.reason == "signature_invalid" else ""),
             )
             for one in self.pending.refused
@@ -199,13 +232,14 @@ class Status:
 async def status_of(settings: MirrorSettings, now: datetime) -> Status:
     """Look at both files, as they are. A file that is missing is told, one that cannot be read raises."""
     figures = newest = complete = None
+    has_mirror = True
     try:
         async with MirrorReader.look(settings.data_dir, settings.company_id) as mirror:
             figures = await figures_of(mirror)
             newest = await newest_sweep(mirror)
             complete = await newest_sweep(mirror, complete=True)
     except StoreMissing:
-        pass
+        has_mirror = False
     async with InboxView(settings.data_dir) as inbox:
         reader = await inbox.reader()
         pending = Pending() if reader is None else await _pending(reader, settings.company_id, figures)
@@ -214,8 +248,10 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
         await client.aclose()
     return Status(
         now=now,
+        company_id=settings.company_id,
         running=client is not None,
         has_inbox=reader is not None,
+        has_mirror=has_mirror,
         figures=figures,
         pending=pending,
         newest_sweep=newest,
@@ -225,18 +261,25 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
 
 
 async def _pending(reader: InboxReader, company_id: int, figures: Figures | None) -> Pending:
+    """Look at what came behind `figures`; while they are of another inbox, all of this one is pending."""
     known = figures is not None and figures.progress.inbox_id in {None, await reader.identity()}
     position = figures.progress.position if figures is not None and known else 0
+    before = await reader.accepted(company_id)
     count, oldest = await reader.pending(company_id, position)
+    after = await reader.accepted(company_id)
     failed = await reader.failed_commits()
     return Pending(
         count,
         oldest,
-        await reader.accepted(company_id),
+        (before, after) if known else None,
         await reader.newest(company_id),
         tuple(await reader.refusals(company_id)),
         failed[-1].last_at if failed else None,
     )
+
+
+def _many(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def _ago(age: timedelta) -> str:
@@ -245,6 +288,12 @@ def _ago(age: timedelta) -> str:
         if seconds >= 2 * length:
             return f"{seconds // length} {unit}"
     return f"{seconds} s"
+
+
+def _clock(moment: datetime, now: datetime) -> str:
+    """Say when it was; the day only when it was another one."""
+    day = "" if moment.date() == now.date() else f"{moment:%Y-%m-%d} "
+    return f"{day}{moment:%H:%M} UTC"
 
 
 def _text(moment: datetime | None) -> str | None:

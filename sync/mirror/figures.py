@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 
 from sync.mirror.progress import Progress
 from sync.mirror.reader import MirrorReader
-from sync.mirror.schema import HELD_DELETES, PROGRESS, STATUS, VERDICT_COUNTS, VERIFICATIONS
+from sync.mirror.schema import CUSTOMERS, HELD_DELETES, PROGRESS, STATUS, VERDICT_COUNTS, VERIFICATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Figures:
     verdicts: dict[str, int]
     doubts: dict[str, int]
     held_deletes: int
+    """Live customers that upstream answered 404 for."""
     oldest_verified_at: datetime | None
     last_delivery_at: datetime | None
     last_sweep_at: datetime | None
@@ -52,7 +53,9 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
             .group_by(VERIFICATIONS.c.reason)
         )
         held = await connection.execute(
-            select(func.count()).select_from(HELD_DELETES).where(HELD_DELETES.c.company_id == company_id)
+            select(func.count())
+            .select_from(HELD_DELETES.join(CUSTOMERS, _HELD))
+            .where(HELD_DELETES.c.company_id == company_id, CUSTOMERS.c.deleted_at.is_(None))
         )
         return Figures(
             progress=Progress(*progress),
@@ -67,3 +70,8 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
             last_delivery_at=status.last_delivery_at,
             last_sweep_at=status.last_sweep_at,
         )
+
+
+_HELD = and_(
+    CUSTOMERS.c.company_id == HELD_DELETES.c.company_id, CUSTOMERS.c.id == HELD_DELETES.c.customer_id
+)
