@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from receiver.errors import MirrorError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     import httpx2
@@ -44,7 +44,7 @@ async def ask(client: httpx2.AsyncClient, path: str, what: dict[str, Any]) -> di
 
 async def follow(
     client: httpx2.AsyncClient, path: str, what: dict[str, Any]
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """Ask the worker for something long and give its lines as they come."""
     import httpx2
 

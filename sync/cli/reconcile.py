@@ -2,7 +2,8 @@
 
 import json as json_format
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
@@ -41,14 +42,15 @@ async def reconcile(
     client = worker_client(settings.data_dir)
     lines = _by_ourselves(settings, asked) if client is None else follow(client, "/reconcile", asked)
     report: dict[str, int] | None = None
-    with Bar() as bar:
-        async for line in lines:
-            if "error" in line:
-                raise MirrorError(line["error"])
-            if "report" in line:
-                report = line["report"]
-            else:
-                bar.show(line["stage"], line["done"], line["total"])
+    async with aclosing(lines):
+        with Bar() as bar:
+            async for line in lines:
+                if "error" in line:
+                    raise MirrorError(line["error"])
+                if "report" in line:
+                    report = line["report"]
+                else:
+                    bar.show(line["stage"], line["done"], line["total"])
     if client is not None:
         await client.aclose()
     if report is None:
@@ -64,7 +66,7 @@ async def reconcile(
     return int(bool(report["failed"] or report["held_deletes"]))
 
 
-async def _by_ourselves(settings: Any, asked: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+async def _by_ourselves(settings: Any, asked: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
     """Do it in this process, which owns the mirror meanwhile: no worker runs."""
     from sync.console.api import Reconcile, reconciliation
     from sync.engine import open_engine
@@ -75,8 +77,9 @@ async def _by_ourselves(settings: Any, asked: dict[str, Any]) -> AsyncIterator[d
             reader = await inbox.reader()
             if reader is not None:
                 await engine.applier.apply_pending(reader)
-        async for line in reconciliation(engine, Reconcile.model_validate(asked)):
-            yield line
+        async with aclosing(reconciliation(engine, Reconcile.model_validate(asked))) as lines:
+            async for line in lines:
+                yield line
 
 
 def _table(report: dict[str, int]) -> str:

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 
@@ -68,12 +69,13 @@ def _wrong(error: ValidationError) -> Response:
     return JSONResponse({"error": "; ".join(problem["msg"] for problem in error.errors())}, 422)
 
 
-async def _lines(values: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
-    async for value in values:
-        yield json.dumps(value) + "\n"
+async def _lines(values: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[str]:
+    async with aclosing(values):
+        async for value in values:
+            yield json.dumps(value) + "\n"
 
 
-async def reconciliation(engine: Engine, asked: Reconcile) -> AsyncIterator[dict[str, Any]]:
+async def reconciliation(engine: Engine, asked: Reconcile) -> AsyncGenerator[dict[str, Any], None]:
     """Reconcile, and say how far it has come until it ends: `stage` lines, then `report` or `error`."""
     request = Request(asked.deep, asked.customer_id, asked.allow_deletes)
     steps: asyncio.Queue[Step] = asyncio.Queue()
