@@ -222,13 +222,8 @@ def run_migration() -> None:
     """Go all the way up in the transaction that `migrate` began: what the `env.py` of a store does."""
     from alembic import context
 
-    context.configure(
-        connection=context.config.attributes["connection"],
-        transactional_ddl=True,
-        transaction_per_migration=False,
-    )
-    with context.begin_transaction():
-        context.run_migrations()
+    context.configure(connection=context.config.attributes["connection"])
+    context.run_migrations()
 
 
 def schema_revision(path: Path) -> str | None:

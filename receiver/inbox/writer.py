@@ -83,6 +83,7 @@ class InboxWriter:
         self._something = asyncio.Event()
         self._noting = asyncio.Lock()
         self._closing = False
+        self._broken = False
         self._committer: asyncio.Task[None] | None = None
         self._noter: asyncio.Task[None] | None = None
 
@@ -124,6 +125,8 @@ class InboxWriter:
         self._start = await self._store.transact(partial(transactions.begin, now=self._clock()))
         self._committer = asyncio.create_task(self._commit_for_ever(), name="inbox commits")
         self._noter = asyncio.create_task(self._note_for_ever(), name="inbox notes")
+        for task in (self._committer, self._noter):
+            task.add_done_callback(self._watch)
 
     async def close(self) -> None:
         """Commit what waits, note the stop, give up the lock. Later appends raise `CommitFailed`."""
@@ -132,7 +135,7 @@ class InboxWriter:
         self._closing = True
         self._something.set()
         if self._committer is not None:
-            await self._committer
+            await asyncio.wait([self._committer])
         if self._noter is not None:
             async with self._noting:  # cancelled in the middle it would lose what it had taken
                 self._noter.cancel()
@@ -159,6 +162,8 @@ class InboxWriter:
             raise QueueFull(f"{self._held} deliveries wait for a commit, as many as may.")
         if self._closing:
             raise CommitFailed("The receiver is stopping.")
+        if self._broken:
+            raise CommitFailed("The receiver has failed and has to be started anew.")
         name = self._new_id()
         waiting = _Waiting(
             row=Row(name, company_id, topic, utc_text(self._clock()), json.dumps(headers), body),
@@ -181,7 +186,7 @@ class InboxWriter:
 
         After a failed one, the notes of it are the next try, within a second.
         """
-        return not (self._closing or self._full or self._notes.failing)
+        return not (self._closing or self._broken or self._full or self._notes.failing)
 
     @property
     def _full(self) -> bool:
@@ -245,6 +250,11 @@ class InboxWriter:
             self._succeeded()
         else:
             self._failed(len(batch), error)
+        self._answer(batch, error)
+        if error is None:
+            self._committed()
+
+    def _answer(self, batch: Sequence[_Waiting], error: BaseException | None) -> None:
         for waiting in batch:
             self._held -= 1
             self._bytes -= len(waiting.row.body)
@@ -256,8 +266,21 @@ class InboxWriter:
                 failure = CommitFailed(f"The delivery could not be stored: {_reason(error)}.")
                 failure.__cause__ = error
                 waiting.stored.set_exception(failure)
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        """Refuse everything once one of our own tasks has died: silence would look like health."""
+        error = None if task.cancelled() else task.exception()
         if error is None:
-            self._committed()
+            return
+        log.error(
+            "The receiver has failed and has to be started anew.",
+            action="receiver_failed",
+            task=task.get_name(),
+            exc_info=error,
+        )
+        self._broken = True
+        waiting, self._waiting = list(self._waiting), deque()
+        self._answer(waiting, error)
 
     def _succeeded(self) -> None:
         if self._notes.committed():

@@ -159,6 +159,22 @@ async def test_refusals_are_counted_by_company_and_reason(path: Path, clock: Clo
     ]
 
 
+async def test_refusals_being_written_at_a_stop_are_written(path: Path) -> None:
+    writer = await InboxWriter.open(path)
+    gate = Gate()
+    held = asyncio.create_task(writer._store.transact(gate))
+    await gate.reached.wait()
+    writer.refuse(1, "signature_invalid")
+    while not writer._noting.locked():  # noqa: ASYNC110 - until the note waits for its turn to be written
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(writer.close())
+    await asyncio.sleep(0)
+    gate.opened.set()
+    await asyncio.gather(held, closing)
+    async with InboxReader.open(path) as reader:
+        assert [one.count for one in await reader.refusals(1)] == [1]
+
+
 async def test_retention_takes_what_is_old_applied_and_not_kept(
     writer: InboxWriter, reader: InboxReader, clock: Clock
 ) -> None:
@@ -348,6 +364,22 @@ async def test_in_a_nearly_full_store_what_fits_is_stored(writer: InboxWriter, r
     )
     assert [isinstance(answer, str) for answer in answers] == [True, False, True]
     assert [delivery.body for delivery in await reader.read(1, 1, 10)] == [b"small", b"little"]
+
+
+async def test_a_defect_of_ours_refuses_everything_aloud(path: Path) -> None:
+    def defect() -> None:
+        raise ZeroDivisionError
+
+    writer = await InboxWriter.open(path, committed=defect)
+    name = await writer.append(1, UPDATED, {}, b"stored before the defect shows")
+    async with asyncio.timeout(5):
+        while writer.ready:  # noqa: ASYNC110 - readiness is asked for, as a load balancer does
+            await asyncio.sleep(0)
+    with pytest.raises(CommitFailed, match="started anew"):
+        await writer.append(1, UPDATED, {}, b"")
+    await writer.close()
+    async with InboxReader.open(path) as reader:
+        assert [delivery.id for delivery in await reader.read(1, 0, 10)] == [name]
 
 
 async def test_closing_stores_and_answers_what_waits(path: Path) -> None:

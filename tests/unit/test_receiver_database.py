@@ -82,6 +82,17 @@ async def test_concurrent_read_modify_writes_lose_nothing(tmp_path: Path) -> Non
     await writer.dispose()
 
 
+async def test_a_transaction_of_a_writer_keeps_others_out_from_its_beginning(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "store.db")
+    other = sqlite3.connect(tmp_path / "store.db", timeout=0, isolation_level=None)
+    async with writer.begin():
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+    other.execute("BEGIN IMMEDIATE")
+    other.close()
+    await writer.dispose()
+
+
 async def test_the_writer_reaches_the_disk_with_each_commit(tmp_path: Path) -> None:
     thread = WritingThread(tmp_path / "thread.db")
     engine = open_writer(tmp_path / "engine.db")
