@@ -13,7 +13,7 @@ from typing import Any
 from sync.merge.customers import Subscription, Value, Values
 from sync.merge.doubts import Reason
 from sync.merge.records import Record
-from sync.merge.snapshots import Snapshot
+from sync.merge.snapshots import Snapshot, Source
 
 
 class Verdict(StrEnum):
@@ -38,7 +38,7 @@ class Kind(StrEnum):
     ERASED = "erased"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
     """What a snapshot does: the verdict, the record from now on, the change, and the doubt it leaves."""
 
@@ -108,6 +108,32 @@ def accept_missing(record: Record, *, arrived_at: datetime, position: int) -> De
     if gone:
         return Decision(Verdict.UNCHANGED, now)
     return Decision(Verdict.TOMBSTONED, now, Kind.DELETED)
+
+
+def accept_missing_unknown(
+    customer_id: int, subscription: Subscription, *, arrived_at: datetime, position: int
+) -> Decision:
+    """Decide what a proven 404 does to a customer of whom only a failed delivery tells: an empty tombstone.
+
+    Without a record nothing would fence an older picture of it that a read or a list is still bringing.
+    """
+    record = Record(
+        customer_id=customer_id,
+        values=dict.fromkeys(subscription.columns),
+        as_of=arrived_at,
+        rests_on_arrival=True,
+        position=position,
+        settled_at=arrived_at,
+        first_seen_at=arrived_at,
+        first_seen_by=Source.VERIFICATION,
+        changed_at=arrived_at,
+        verified_at=arrived_at,
+        read_at=arrived_at,
+        read_as_of=arrived_at,
+        read_position=position,
+        deleted_at=arrived_at,
+    )
+    return Decision(Verdict.TOMBSTONED, record, Kind.DELETED)
 
 
 def compare_listed(record: Record, snapshot: Snapshot) -> Decision:

@@ -24,6 +24,9 @@ class Reason(StrEnum):
     REFRESH = "refresh"
 
 
+_NOTED_HERE_ALONE: Final = frozenset({Reason.FAILED, Reason.UNLISTED})
+"""Doubts about customers that may have no record: nothing but their due time says when they arose."""
+
 ASKED: Final = 0
 _ORDER: Final = (
     (Reason.CONTRADICTED, Reason.AMBIGUOUS, Reason.STALE, Reason.FAILED),
@@ -56,7 +59,7 @@ class Timing:
         return min(self.pause * (1 << min(tries - 1, 20)), self.longest_pause)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Doubt:
     """One customer's row of the set of verifications: 500 doubts about it are one row, one read."""
 
@@ -92,8 +95,8 @@ def raise_doubt(
     """Add a doubt to what is known of a customer. It never postpones; the stronger reason stays.
 
     `due_at` is not before a read can show what the doubt is about: now + `Timing.read_after`, or now for
-    doubts that bring no news (asked, refresh). A failed delivery is the exception to "never": of an unknown
-    customer it is noted nowhere but here, so its own due time stands.
+    doubts that bring no news (asked, refresh). Failed and unlisted are the exception to "never": of a
+    customer without a record they are noted nowhere but here, so their own due time stands.
     """
     if known is None:
         return Doubt(customer_id, reason, due_at, revision, born=revision, asked=asked)
@@ -110,9 +113,9 @@ def raise_doubt(
 
 
 def _due_at(known: Doubt, reason: Reason, due_at: datetime) -> datetime:
-    if reason is Reason.FAILED:
+    if reason in _NOTED_HERE_ALONE:
         return due_at
-    return known.due_at if known.reason is Reason.FAILED else min(known.due_at, due_at)
+    return known.due_at if known.reason in _NOTED_HERE_ALONE else min(known.due_at, due_at)
 
 
 def readable_at(doubt: Doubt, record: Record | None, timing: Timing) -> datetime:
@@ -133,9 +136,12 @@ def is_fenced(
     """Say whether an answer may not settle what is known now.
 
     It may not if a doubt arose after the call began (its revision is above `seen_revision`), or if the
-    customer was heard of so late that upstream's answer may not have shown it yet.
+    customer was heard of so late that upstream's answer may not have shown it yet: by its record, or, where
+    there may be none, by when the doubt is due.
     """
-    if doubt is not None and doubt.revision > seen_revision:
+    if doubt is not None and (
+        doubt.revision > seen_revision or (doubt.reason in _NOTED_HERE_ALONE and doubt.due_at > began_at)
+    ):
         return True
     return record is not None and record.settled_at + timing.read_after > began_at
 
