@@ -52,19 +52,17 @@ class Notes:
         self._page.refused[key] = known + span if known else span
         self._something.set()
 
-    def failed(self, refused: int, reason: str, now: datetime) -> bool:
-        """Note a commit that failed, with how many deliveries; give whether it is the first to fail."""
-        first, self.failing = not self.failing, True
+    def failed(self, refused: int, reason: str, now: datetime) -> None:
+        """Note a commit that failed, with how many deliveries."""
+        self.failing = True
         span = _Span(refused, now, now)
         self._page.outage = self._page.outage + span if self._page.outage else span
         self._page.reason = reason
         self._something.set()
-        return first
 
-    def committed(self) -> bool:
-        """Note a commit that succeeded; give whether it is the first after failed ones."""
-        recovered, self.failing = self.failing, False
-        return recovered
+    def committed(self) -> None:
+        """Note a commit that succeeded."""
+        self.failing = False
 
     async def wait(self) -> None:
         """Until there is something to write."""

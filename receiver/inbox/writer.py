@@ -84,6 +84,7 @@ class InboxWriter:
         self._noting = asyncio.Lock()
         self._closing = False
         self._broken = False
+        self._told = False
         self._committer: asyncio.Task[None] | None = None
         self._noter: asyncio.Task[None] | None = None
 
@@ -247,7 +248,7 @@ class InboxWriter:
 
     def _settle(self, batch: Sequence[_Waiting], error: Exception | None) -> None:
         if error is None:
-            self._succeeded()
+            self._notes.committed()
         else:
             self._failed(len(batch), error)
         self._answer(batch, error)
@@ -282,12 +283,10 @@ class InboxWriter:
         waiting, self._waiting = list(self._waiting), deque()
         self._answer(waiting, error)
 
-    def _succeeded(self) -> None:
-        if self._notes.committed():
-            log.info("Deliveries are stored again.", action="commits_recovered")
-
     def _failed(self, refused: int, error: Exception) -> None:
-        if self._notes.failed(refused, _reason(error), self._clock()):
+        self._notes.failed(refused, _reason(error), self._clock())
+        if not self._told:  # and not again while small rows succeed and large ones fail
+            self._told = True
             log.error(
                 "Deliveries cannot be stored; they are refused with 503 until they can.",
                 reason=_reason(error),
@@ -298,6 +297,9 @@ class InboxWriter:
         while True:
             await self._notes.wait()
             await self._write_notes()
+            if self._told and not self._notes.failing:
+                self._told = False
+                log.info("Deliveries are stored again.", action="commits_recovered")
             await asyncio.sleep(1)
 
     async def _write_notes(self, *, stopping: bool = False) -> None:
@@ -312,7 +314,7 @@ class InboxWriter:
                     raise
                 self._failed(0, error)
             else:
-                self._succeeded()
+                self._notes.committed()
 
 
 def _reason(error: BaseException) -> str:
