@@ -126,16 +126,22 @@ class Applier:
         except Exception as error:
             if is_unavailable(error):
                 raise
-            if len(deliveries) == 1:
-                await self._give_up(deliveries[0], error, again=again)
-                return
             _log.warning(
                 f"{len(deliveries)} deliveries could not be applied together and are tried alone: "
                 f"{_complaint(error)}",
                 action="batch_failed",
+                exc_info=error,
             )
             for delivery in deliveries:
-                await self.apply([delivery], again=again)
+                await self._apply_alone(delivery, again=again)
+
+    async def _apply_alone(self, delivery: Delivery, *, again: bool) -> None:
+        try:
+            await self._apply([delivery], again=again)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            await self._give_up(delivery, error, again=again)
 
     async def _apply(self, deliveries: Sequence[Delivery], *, again: bool) -> None:
         readings = [(delivery, self._read(delivery)) for delivery in deliveries]
@@ -190,7 +196,6 @@ class Applier:
             f"Delivery {delivery.id} could not be applied and is set aside: {_complaint(error)}",
             action="delivery_failed",
             delivery_id=delivery.id,
-            exc_info=error,
         )
         customer_id = self._customer_of(delivery)
         try:

@@ -46,7 +46,7 @@ async def due_doubts(
     if asked_only:
         statement = statement.where(_V.priority == ASKED)
     async with mirror.reading() as connection:
-        rows = (await connection.execute(statement)).tuples()
+        rows = await connection.execute(statement)
         return [Doubt(customer_id, Reason(reason), *rest) for customer_id, reason, *rest in rows]
 
 

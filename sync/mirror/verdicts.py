@@ -111,7 +111,7 @@ async def _given(
     statement = select(*columns).where(
         VERDICTS.c.company_id == company_id, among(VERDICTS.c.delivery_id, names)
     )
-    return list((await connection.execute(statement)).tuples())
+    return list(await connection.execute(statement))
 
 
 _VERDICTS: Final = upserting(VERDICTS)

@@ -1,0 +1,146 @@
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.inbox import InboxWriter
+from sync.apply import Applier
+from sync.inbox import InboxView, inbox_path
+from sync.merge.customers import Subscription
+from sync.merge.doubts import Timing
+from sync.merge.snapshots import Lens
+from sync.mirror.reader import mirror_path
+from sync.mirror.store import Mirror
+
+COMPANY = 5678
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+ADDRESS = {
+    "address": "1 George Street",
+    "city": "Sydney",
+    "state": "NSW",
+    "postal_code": "2000",
+    "country": "AU",
+}
+
+
+@dataclass
+class House:
+    """An inbox and a mirror in real files, a clock that a test sets, and what a reporting tool would see."""
+
+    directory: Path
+    stack: AsyncExitStack
+    timing: Timing = Timing()
+    attributes: Subscription = Subscription()
+    now: datetime = NOON
+
+    async def open(self) -> None:
+        self.inbox = await self.stack.enter_async_context(await self.new_inbox())
+        self.mirror = await self.new_mirror()
+        self.stack.push_async_callback(lambda: self.mirror.close())
+        self.view = await self.stack.enter_async_context(InboxView(self.directory))
+        self.applier = self.new_applier()
+
+    async def new_inbox(self, directory: Path | None = None) -> InboxWriter:
+        return await InboxWriter.open(inbox_path(directory or self.directory), clock=lambda: self.now)
+
+    async def new_mirror(self, directory: Path | None = None) -> Mirror:
+        return await Mirror.open(directory or self.directory, COMPANY, self.attributes, "the test")
+
+    def new_applier(self, mirror: Mirror | None = None) -> Applier:
+        lens = Lens(COMPANY, self.attributes, self.timing.window)
+        return Applier(mirror or self.mirror, lens, self.timing, lambda: self.now)
+
+    async def reopen(self) -> None:
+        """Stop and start the process that owns the mirror, as a kill between two batches does."""
+        await self.mirror.close()
+        self.mirror = await self.new_mirror()
+        self.applier = self.new_applier()
+
+    def at(self, seconds: float) -> None:
+        """Set the clock so many seconds behind noon."""
+        self.now = NOON + timedelta(seconds=seconds)
+
+    @staticmethod
+    def customer(id_: int, at: float | None = 0, **fields: Any) -> dict[str, Any]:
+        """A customer as upstream sends it; `at`: seconds behind noon of its stamp, None: it has none."""
+        stamp = None if at is None else (NOON + timedelta(seconds=at)).isoformat(timespec="seconds")
+        return {
+            "id": id_,
+            "first_name": "Jamie",
+            "last_name": "McDonald",
+            "email": f"jamie{id_}@kounta.example",
+            "phone": "02 8765 4321",
+            "mobile": None,
+            "tags": ["vip"],
+            "image": None,
+            "primary_address": ADDRESS,
+            "shipping_address": None,
+            "reference_id": "",
+            "accepts_marketing": True,
+            "created_at": stamp,
+            "updated_at": stamp,
+        } | fields
+
+    async def post(self, body: dict[str, Any] | bytes, event: str = "updated", company: int = COMPANY) -> str:
+        """Put a delivery into the inbox now, and give its name."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.inbox.append(company, f"customers/{event}", {}, content)
+
+    async def apply(self) -> int:
+        reader = await self.view.reader()
+        return 0 if reader is None else await self.applier.apply_pending(reader)
+
+    def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
+        """Ask the mirror in SQL, through a read-only connection of its own."""
+        uri = mirror_path(self.directory).absolute().as_uri() + "?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(query, parameters)]
+
+    def row(self, query: str, *parameters: object) -> dict[str, Any]:
+        (row,) = self.rows(query, *parameters)
+        return row
+
+    def verdicts(self) -> list[str]:
+        """Verdicts in the order in which the deliveries came."""
+        return [
+            one["verdict"] for one in self.rows("SELECT verdict FROM delivery_verdicts ORDER BY delivery_id")
+        ]
+
+    def verdict(self, delivery: str) -> dict[str, Any]:
+        return self.row("SELECT * FROM delivery_verdicts WHERE delivery_id = ?", delivery)
+
+    def counts(self) -> dict[str, int]:
+        """Counts of verdicts as `status` shows them, those above 0."""
+        counts = self.rows("SELECT verdict, count FROM _verdict_counts WHERE count <> 0")
+        return {one["verdict"]: one["count"] for one in counts}
+
+    def doubts(self) -> dict[int, str]:
+        """Customers that are to be read, and why."""
+        return {one["customer_id"]: one["reason"] for one in self.rows("SELECT * FROM _verifications")}
+
+    def name(self, id_: int) -> str | None:
+        """The first name of a live customer."""
+        found = self.rows("SELECT first_name FROM customers WHERE id = ?", id_)
+        return found[0]["first_name"] if found else None
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with AsyncExitStack() as stack:
+        house = House(tmp_path, stack)
+        await house.open()
+        yield house
+
+
+@pytest.fixture
+async def empty_house(tmp_path: Path) -> AsyncIterator[House]:
+    """A house in which nothing has been opened yet."""
+    async with AsyncExitStack() as stack:
+        yield House(tmp_path, stack)
