@@ -221,8 +221,9 @@ def _deletion(record: Record, snapshot: Snapshot, window: timedelta) -> Decision
     doubt = Reason.AMBIGUOUS if ambiguous else Reason.CONFIRMATION
     if not ambiguous and record.as_of > snapshot.as_of:
         doubt = Reason.CONTRADICTED
-    now = replace(
-        _advanced(record, snapshot),
+    now = _advanced(
+        record,
+        snapshot,
         values=_later_values(record, snapshot),
         changed_at=snapshot.arrived_at,
         verified_at=None,
@@ -245,8 +246,9 @@ def _onto_tombstone(record: Record, snapshot: Snapshot, window: timedelta) -> De
 
 
 def _applied(record: Record, snapshot: Snapshot, columns: tuple[str, ...], doubt: Reason) -> Decision:
-    now = replace(
-        _advanced(record, snapshot),
+    now = _advanced(
+        record,
+        snapshot,
         values=_overlaid(record.values, snapshot.values),
         changed_at=snapshot.arrived_at,
         verified_at=None,
@@ -265,11 +267,10 @@ def _overlaid(values: Values, carried: Values) -> Values:
 
 def _differing(values: Values, carried: Values) -> tuple[str, ...]:
     """Name the columns in which `carried` says something else."""
-    return tuple(
-        column
-        for column, value in carried.items()
-        if (_other_differs(values.get(column), value) if column == "other" else values.get(column) != value)
-    )
+    columns = [name for name, value in carried.items() if values.get(name) != value and name != "other"]
+    if "other" in carried and _other_differs(values.get("other"), carried["other"]):
+        columns.append("other")
+    return tuple(columns)
 
 
 def _other_differs(known: Value, carried: Value) -> bool:
@@ -315,13 +316,15 @@ def _heard(record: Record, snapshot: Snapshot) -> Record:
     return heard(record, _settled(record, snapshot))
 
 
-def _advanced(record: Record, snapshot: Snapshot) -> Record:
+def _advanced(record: Record, snapshot: Snapshot, **also: Any) -> Record:
+    settled_at = _settled(record, snapshot)
     if not _later(record, snapshot):
-        return _heard(record, snapshot)
+        return replace(record, settled_at=settled_at, **also)
     return replace(
         record,
         as_of=snapshot.as_of,
         rests_on_arrival=snapshot.rests_on_arrival,
         position=snapshot.position,
-        settled_at=_settled(record, snapshot),
+        settled_at=settled_at,
+        **also,
     )
