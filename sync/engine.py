@@ -68,6 +68,7 @@ async def open_engine(
             auth=auth,
             api_url=settings.api_url,
             budget=budget,
+            read_only=settings.read_only,
             transport=transport,
             clock=clock,
         ) as kounta:

@@ -2,12 +2,14 @@
 
 from datetime import timedelta
 from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from receiver.settings import Settings, comma_separated
 from sync.kounta import API_URL
+from sync.kounta.origin import is_loopback
 from sync.merge.customers import ATTRIBUTES, Subscription
 from sync.merge.doubts import Timing
 from sync.reconcile.deletions import Brake
@@ -25,6 +27,26 @@ def _known_attributes(names: tuple[str, ...]) -> tuple[str, ...]:
 def _brake(text: str) -> str:
     Brake.parse(text)
     return text
+
+
+def _public_url(text: str) -> str:
+    """Check where upstream is to deliver to; give it without a slash at its end."""
+    url = urlsplit(text.strip())
+    if url.scheme not in {"http", "https"} or not url.hostname or not _has_port(url):
+        raise ValueError("it should be something like https://mirror.example.com")
+    if url.username is not None or url.query or url.fragment or "?" in text or "#" in text:
+        raise ValueError("it can have a path, but no credentials, query or fragment")
+    if url.scheme == "http" and not is_loopback(url.hostname):
+        raise ValueError("customers' data would cross the network unencrypted; use https://")
+    return text.strip().rstrip("/")
+
+
+def _has_port(url: SplitResult) -> bool:
+    """Whether the port is a number that can be one, or left out."""
+    try:
+        return url.port != 0
+    except ValueError:
+        return False
 
 
 class MirrorSettings(Settings):
@@ -59,6 +81,10 @@ class MirrorSettings(Settings):
         description="how many calls a minute Kounta allows",
     )
 
+    public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
+        None, alias="MIRROR_PUBLIC_URL", description="where Kounta reaches the receiver; it may carry a path"
+    )
+
     @property
     def subscription(self) -> Subscription:
         """Give what `attributes` names as the merge takes it."""
@@ -82,4 +108,9 @@ class WorkerSettings(MirrorSettings):
     client_id: str = Field(alias="KOUNTA_CLIENT_ID", min_length=1, description="the application's client id")
     client_secret: SecretStr = Field(
         alias="KOUNTA_CLIENT_SECRET", min_length=1, description="the application's client secret"
+    )
+    read_only: bool = Field(
+        False,
+        alias="KOUNTA_READ_ONLY",
+        description="whether every write to Kounta is refused: true or false",
     )

@@ -43,6 +43,7 @@ class Kounta:
 
     Every call waits for its turn in `budget` (60 a minute with Basic, unless another is given) and is tried
     again as `retries` says. `priority` goes to the budget: the lower goes first. What fails is a KountaError.
+    With `read_only` everything that would change something at upstream is refused before it is asked.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Kounta:
         api_url: str = API_URL,
         budget: Budget | None = None,
         retries: Retries | None = None,
+        read_only: bool = False,
         transport: httpx2.AsyncBaseTransport | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -64,7 +66,13 @@ class Kounta:
         self._origin = Origin(api_url)
         self._list = f"/companies/{company_id}/customers"
         self._connection = Connection(
-            self._origin, auth, budget=budget, retries=retries, transport=transport, clock=clock
+            self._origin,
+            auth,
+            budget=budget,
+            retries=retries,
+            read_only=read_only,
+            transport=transport,
+            clock=clock,
         )
 
     async def __aenter__(self) -> Self:

@@ -15,6 +15,7 @@ import httpx2
 from sync.kounta.auth import Auth
 from sync.kounta.errors import (
     KountaError,
+    KountaRefused,
     KountaUnavailable,
     KountaWrongShape,
     Retry,
@@ -32,6 +33,8 @@ T = TypeVar("T")
 LARGEST_BODY: Final = 16 * 1024 * 1024
 _CONNECT_SECONDS: Final = 10.0
 _OK: Final = 200
+_REDIRECTS: Final = 300
+_FAILURES: Final = 500
 _TOO_MANY: Final = 429
 
 
@@ -40,7 +43,9 @@ class Call:
     """One thing asked of upstream.
 
     `kind` is what it is counted as. `also` are statuses beside 200 that answer it. `proves_access` says
-    whether a 200 proves that the credentials still have a right for the company.
+    whether a 200 proves that the credentials still have a right for the company. `content` is a JSON body.
+    `once`: what was sent may have been done whatever came back, and must not be done twice. It is not tried
+    again by itself then; the error says so in `fate_unknown`, and who asked looks up what became of it.
     """
 
     url: str
@@ -49,6 +54,8 @@ class Call:
     also: frozenset[int] = frozenset()
     priority: int = 0
     proves_access: bool = True
+    content: bytes | None = field(default=None, repr=False)
+    once: bool = False
 
     @property
     def asked(self) -> str:
@@ -87,11 +94,13 @@ class Connection:
         *,
         budget: Budget | None = None,
         retries: Retries | None = None,
+        read_only: bool = False,
         transport: httpx2.AsyncBaseTransport | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.origin = origin
         self.auth = auth
+        self.read_only = read_only
         self.budget = budget or Budget(auth.calls_per_minute, clock=clock)
         self.retries = retries or Retries()
         self.calls = 0
@@ -122,8 +131,14 @@ class Connection:
     async def ask(self, call: Call, read: Callable[[Answer], T]) -> T:
         """Make `call` and give what `read` makes of the answer.
 
-        Raises KountaError; one that `read` raises is tried again, or not, as it says.
+        Raises KountaError; one that `read` raises is tried again, or not, as it says. A read-only connection
+        raises KountaRefused for everything but a GET.
         """
+        if self.read_only and call.method != "GET":
+            raise KountaRefused(
+                f"{call.asked} would change something at Kounta, and KOUNTA_READ_ONLY is set",
+                "Unset KOUNTA_READ_ONLY if that is wanted",
+            )
         try:
             await self.budget.take(call.priority, patience=self.retries.patience)
             return await self.retries.run(partial(self._once, call, read))
@@ -133,6 +148,15 @@ class Connection:
             raise
 
     async def _once(self, call: Call, read: Callable[[Answer], T], tries: int, left: float) -> T:
+        try:
+            return await self._tried(call, read, tries, left)
+        except KountaError as error:
+            if call.once and _may_have_been_done(error):
+                error.fate_unknown = True
+                error.retry = Retry.NEVER
+            raise
+
+    async def _tried(self, call: Call, read: Callable[[Answer], T], tries: int, left: float) -> T:
         try:
             async with asyncio.timeout(left):
                 if tries > 1:
@@ -160,12 +184,13 @@ class Connection:
     async def _send(self, call: Call, authorization: str) -> Answer:
         self.sent += 1
         number, asked_at, status = self.sent, self._clock(), None
+        headers = {"Authorization": authorization}
+        if call.content is not None:
+            headers["Content-Type"] = "application/json"
         try:
             async with (
                 asyncio.timeout(self.retries.attempt),
-                self._http.stream(
-                    call.method, call.url, headers={"Authorization": authorization}
-                ) as response,
+                self._http.stream(call.method, call.url, headers=headers, content=call.content) as response,
             ):
                 status, answered_at = response.status_code, self._clock()
                 self.calls += 1
@@ -187,6 +212,12 @@ class Connection:
         until = self._clock() + timedelta(seconds=wait)
         self.budget.close_until(until)
         return throttled(complaint(answer.body), until, wait)
+
+
+def _may_have_been_done(error: KountaError) -> bool:
+    """Whether what was asked for may have been done: no answer, a failure of theirs, an unreadable yes."""
+    status = error.status
+    return status is None or status >= _FAILURES or _OK <= status < _REDIRECTS
 
 
 async def _whole_body(response: httpx2.Response) -> bytes:

@@ -28,7 +28,7 @@ class Origin:
             raise _refused("KOUNTA_API_URL", "it carries credentials, a query or a fragment")
         if url.path.endswith("/v1"):
             raise _refused(api_url, "it ends in /v1, which is added by itself")
-        self.loopback = _is_loopback(url.host)
+        self.loopback = is_loopback(url.host)
         if url.scheme == "http" and not self.loopback:
             raise _refused(
                 api_url, "http would send the credentials unencrypted; only this machine may have it"
@@ -74,7 +74,8 @@ class Origin:
         return url.scheme, url.host.lower(), url.port or _PORTS.get(url.scheme)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
