@@ -14,6 +14,7 @@ from sync.kounta.paging import Page
 from sync.kounta.retries import Retries
 from sync.kounta.shapes import Company
 from sync.kounta.throttle import Budget, BudgetState
+from sync.kounta.webhooks import RegisteredWebhook, Webhooks
 from sync.merge.customers import Address, Customer
 
 __all__ = [
@@ -34,5 +35,7 @@ __all__ = [
     "KountaWrongShape",
     "Page",
     "Read",
+    "RegisteredWebhook",
     "Retries",
+    "Webhooks",
 ]

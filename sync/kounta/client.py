@@ -19,6 +19,7 @@ from sync.kounta.paging import Page, Walk
 from sync.kounta.retries import Retries
 from sync.kounta.shapes import COMPANY, CUSTOMERS, Company, shaped
 from sync.kounta.throttle import Budget, utc_now
+from sync.kounta.webhooks import Webhooks
 from sync.merge.customers import Customer
 
 API_URL: Final = "https://api.kounta.com"
@@ -74,6 +75,9 @@ class Kounta:
             transport=transport,
             clock=clock,
         )
+
+        self.webhooks = Webhooks(self._connection, company_id)
+        """The registration of this application's webhooks."""
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,9 +1,11 @@
 """The walk of a list: from page to page by X-Next-Page alone."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from sync.kounta.connection import Answer
 from sync.kounta.errors import KountaAccessLost, KountaError, KountaRefused, KountaWrongShape
@@ -11,6 +13,8 @@ from sync.kounta.lookups import NOT_FOUND
 from sync.kounta.origin import Origin
 from sync.kounta.shapes import CUSTOMERS, shaped, wrong_shape
 from sync.merge.customers import Customer
+
+T = TypeVar("T")
 
 MOST_PAGES: Final = 100_000
 MOST_EMPTY_PAGES: Final = 100
@@ -60,20 +64,29 @@ class Walk:
 
     def page(self, url: str, answer: Answer) -> Page:
         """Read the answer to `url`; raises KountaWrongShape for a body or next page that cannot be right."""
-        if answer.status == NOT_FOUND:
-            raise self._gone(url, answer)
-        self._seen.add(url)
-        customers = shaped(CUSTOMERS, answer, "an array of customers")
-        self._empty = 0 if customers else self._empty + 1
+        customers, following = self.read(
+            url, answer, partial(shaped, CUSTOMERS, expected="an array of customers")
+        )
         count = answer.headers.get("X-Pages", "")
         return Page(
             url,
             customers,
-            self._next(url, answer),
+            following,
             answer.asked_at,
             answer.answered_at,
             int(count) if _COUNT.fullmatch(count) else None,
         )
+
+    def read(
+        self, url: str, answer: Answer, items: Callable[[Answer], list[T]]
+    ) -> tuple[list[T], str | None]:
+        """Read the answer to `url` as a page of what `items` makes of it, and where the next one is."""
+        if answer.status == NOT_FOUND:
+            raise self._gone(url, answer)
+        self._seen.add(url)
+        found = items(answer)
+        self._empty = 0 if found else self._empty + 1
+        return found, self._next(url, answer)
 
     def _next(self, url: str, answer: Answer) -> str | None:
         named = answer.headers.get("X-Next-Page", "").strip()
