@@ -231,6 +231,35 @@ STATUS: Final = _table(
     Column("drift_rate", Float),
 )
 
+REGISTRATION: Final = _table(
+    "_registration",
+    _company(),
+    Column("public_url", Text, nullable=False),
+    Column("ensured_at", UTCDateTime, nullable=False),
+    Column("checked_at", UTCDateTime),
+    Column("repairing", Boolean, nullable=False),
+    Column("failure", Text),
+    Column("failure_since", UTCDateTime),
+)
+
+WEBHOOKS: Final = _table(
+    "_webhooks",
+    _company(),
+    Column("webhook_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("topic", String, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("since", UTCDateTime, nullable=False),
+)
+
+WEBHOOK_ATTEMPTS: Final = _table(
+    "_webhook_attempts",
+    _company(),
+    Column("topic", String, primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("known", _JSON, nullable=False),
+    Column("asked_at", UTCDateTime, nullable=False),
+)
+
 _SHOWN: Final = ("as_of", "first_seen_at", "first_seen_by", "changed_at", "verified_at", "partial")
 _CUSTOMER: Final = ("company_id", "id", *COLUMNS, *_SHOWN)
 _CHANGE: Final = tuple(
