@@ -15,6 +15,7 @@ from sync.reconcile.deletions import Deletions
 from sync.reconcile.reconciler import Reconciler
 from sync.reconcile.sweep import Sweeper
 from sync.reconcile.verify import Verifier
+from sync.registration.registrar import Registrar
 from sync.settings import WorkerSettings
 
 
@@ -37,6 +38,7 @@ class Engine:
     verifier: Verifier
     deletions: Deletions
     reconciler: Reconciler
+    registrar: Registrar
 
     async def keep_budget(self) -> None:
         """Store how much of the call budget is used, so that a restart does not begin it anew."""
@@ -99,4 +101,5 @@ def _assemble(
         verifier=verifier,
         deletions=deletions,
         reconciler=Reconciler(mirror, kounta, sweeper, verifier, deletions, timing=timing, clock=clock),
+        registrar=Registrar(mirror, kounta, clock=clock),
     )

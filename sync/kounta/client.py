@@ -96,6 +96,14 @@ class Kounta:
         return self._connection.budget
 
     @property
+    def retries(self) -> Retries:
+        return self._connection.retries
+
+    def require_writable(self) -> None:
+        """Raise KountaRefused when this client is read-only: before the first of several steps."""
+        self._connection.require_writable()
+
+    @property
     def calls(self) -> int:
         """Attempts that upstream answered, with whatever status; grows only."""
         return self._connection.calls

@@ -128,17 +128,22 @@ class Connection:
         """Whether an attempt begun after the first `sent` ones gave a 200 that proves access."""
         return self._proven > sent
 
+    def require_writable(self) -> None:
+        """Raise KountaRefused when nothing may be changed at upstream."""
+        if self.read_only:
+            raise KountaRefused(
+                "this would change something at Kounta, and KOUNTA_READ_ONLY is set",
+                "Unset KOUNTA_READ_ONLY if that is wanted",
+            )
+
     async def ask(self, call: Call, read: Callable[[Answer], T]) -> T:
         """Make `call` and give what `read` makes of the answer.
 
         Raises KountaError; one that `read` raises is tried again, or not, as it says. A read-only connection
         raises KountaRefused for everything but a GET.
         """
-        if self.read_only and call.method != "GET":
-            raise KountaRefused(
-                f"{call.asked} would change something at Kounta, and KOUNTA_READ_ONLY is set",
-                "Unset KOUNTA_READ_ONLY if that is wanted",
-            )
+        if call.method != "GET":
+            self.require_writable()
         try:
             await self.budget.take(call.priority, patience=self.retries.patience)
             return await self.retries.run(partial(self._once, call, read))

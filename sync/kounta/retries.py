@@ -85,6 +85,10 @@ class Retries:
         named = error.wait if isinstance(error, KountaError) else None
         return named if named is not None else self.backoff(state.attempt_number)
 
+    async def pause(self, tries: int) -> None:
+        """Wait as long as after so many attempts, for what is tried again elsewhere."""
+        await self.sleep(self.backoff(tries))
+
     def backoff(self, tries: int) -> float:
         """Give the seconds to wait after `tries` attempts: 1, 2, 4 … 20, of which the last half is random."""
         step = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(tries - 1, 10))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
+from httpx2 import URL, InvalidURL
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic_core import to_json
 
@@ -40,6 +41,13 @@ class RegisteredWebhook(BaseModel):
     def is_json(self) -> bool:
         """Whether bodies come as JSON; upstream need not repeat its default."""
         return self.format is None or self.format.lower() == JSON
+
+    def leads_to(self, address: str) -> bool:
+        """Whether it delivers to `address`, however upstream writes that."""
+        try:
+            return self.address is not None and URL(self.address) == URL(address)
+        except InvalidURL:
+            return False
 
     @property
     def is_filtered(self) -> bool:
@@ -88,7 +96,7 @@ class Webhooks:
             content=content,
             once=True,
         )
-        return await self._connection.ask(call, _new_id)
+        return await self._connection.ask(call, partial(_new_id, topic))
 
     async def change(self, id_: int, fields: Mapping[str, Any], *, priority: int = 0) -> bool:
         """Change these of topic, address, format and filter; False when there is no such registration."""
@@ -141,11 +149,14 @@ def _was_there(answer: Answer) -> bool:
     return answer.status != NOT_FOUND
 
 
-def _new_id(answer: Answer) -> int:
+def _new_id(topic: str, answer: Answer) -> int:
     """Read which id was given: `Location` names it, or the body, which upstream need not send."""
     if named := _ID.search(answer.headers.get("Location", "")):
         return int(named[1])
-    return shaped(WEBHOOK, answer, "a webhook, or its place in Location").id
+    webhook = shaped(WEBHOOK, answer, "a webhook, or its place in Location")
+    if webhook.topic != topic:
+        raise wrong_shape(answer, f"a webhook for {topic}", "something else came")
+    return webhook.id
 
 
 def _says_something(value: Any) -> bool:

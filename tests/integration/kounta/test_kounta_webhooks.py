@@ -138,10 +138,11 @@ async def test_another_webhook_than_the_one_asked_for_is_an_error(upstream: Any,
 
 
 @pytest.mark.parametrize("status", [200, 201])
-async def test_a_yes_without_an_id_leaves_the_fate_of_a_registration_unknown(
-    upstream: Any, kounta: Kounta, status: int
+@pytest.mark.parametrize("body", [b"", {"id": 389427, "first_name": "Jamie"}])
+async def test_a_yes_that_names_no_webhook_leaves_the_fate_of_a_registration_unknown(
+    upstream: Any, kounta: Kounta, status: int, body: Any
 ) -> None:
-    upstream.answer(f"{WEBHOOKS}.json", b"", status)
+    upstream.answer(f"{WEBHOOKS}.json", body, status)
     with pytest.raises(KountaWrongShape) as raised:
         await kounta.webhooks.register("customers/created", ADDRESS)
     assert raised.value.fate_unknown

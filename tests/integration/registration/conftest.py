@@ -1,0 +1,100 @@
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync.kounta import BasicAuth, Budget, Kounta, Retries
+from sync.merge.customers import Subscription
+from sync.mirror.store import Mirror
+from sync.registration.registrar import Registrar
+from sync.sandbox import Faults, Sandbox, Settings, serving
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+TOPICS = ("customers/created", "customers/deleted", "customers/updated")
+
+
+@dataclass
+class Place:
+    """A mirror at its public URL: a server, or a laptop on a tunnel."""
+
+    mirror: Mirror
+    kounta: Kounta
+    registrar: Registrar
+    public_url: str
+
+    async def ensure(self, adopt: int | None = None) -> Any:
+        return await self.registrar.ensure(self.public_url, adopt)
+
+    def address(self, topic: str) -> str:
+        return f"{self.public_url}/webhooks/5678/{topic}"
+
+    async def ours(self) -> list[dict[str, Any]]:
+        return [row for row in (await self.registrar.view()).as_json() if row["owner"] == "ours"]
+
+    async def is_registered_once(self) -> bool:
+        found = sorted((row["topic"], row["address"]) for row in await self.ours())
+        right = all(not row["filtered"] and row["format"] == "json" for row in await self.ours())
+        return right and found == [(topic, self.address(topic)) for topic in TOPICS]
+
+
+@dataclass
+class Shop:
+    """The company at the local Kounta, over real HTTP, and whoever has to do with its webhooks."""
+
+    directory: Path
+    stack: AsyncExitStack
+    sandbox: Sandbox = field(
+        default_factory=lambda: Sandbox(Settings(requests_per_minute=100_000), Faults(), seed=7, customers=1)
+    )
+    url: str = ""
+    now: datetime = NOON
+
+    async def open(self) -> None:
+        self.url = await self.stack.enter_async_context(serving(self.sandbox))
+
+    async def place(self, name: str, public_url: str = "https://mirror.example", **client: Any) -> Place:
+        mirror = await Mirror.open(self.directory / name, 5678, Subscription(), "the test")
+        self.stack.push_async_callback(mirror.close)
+        kounta = await self.stack.enter_async_context(
+            Kounta(
+                5678,
+                auth=BasicAuth("sandbox-client", "sandbox-secret"),
+                api_url=self.url,
+                budget=Budget.endless(),
+                retries=Retries.sleepless(),
+                **client,
+            )
+        )
+        return Place(mirror, kounta, Registrar(mirror, kounta, clock=lambda: self.now), public_url)
+
+    def by_hand(self, topic: str, address: str, **fields: Any) -> int:
+        """Register as somebody else with the same application's credentials does; give the id."""
+        body = {"topic": topic, "address": address, **fields}
+        return self.sandbox.company.webhooks.register("sandbox-client", body, 0).id
+
+    def change(self, id_: int, **fields: Any) -> None:
+        self.sandbox.company.webhooks.update("sandbox-client", id_, fields, 0)
+
+    def delete(self, id_: int) -> None:
+        self.sandbox.company.webhooks.remove("sandbox-client", id_)
+
+    def shown(self) -> dict[int, dict[str, Any]]:
+        """What upstream has, by id."""
+        return {webhook.id: webhook.shown() for webhook in self.sandbox.company.webhooks}
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    async with AsyncExitStack() as stack:
+        shop = Shop(tmp_path, stack)
+        await shop.open()
+        yield shop
+
+
+@pytest.fixture
+async def place(shop: Shop) -> Place:
+    return await shop.place("server")
