@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
@@ -37,20 +38,22 @@ REFUSALS: dict[str, tuple[int, str, dict[str, str]]] = {
     ),
     "internal": (500, "The receiver failed; its log says why.", {}),
 }
+NOTHING: Mapping[str, str] = MappingProxyType({})
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
 class Refused(Exception):  # noqa: N818 - it says what is the case
-    """A request is answered with one of `REFUSALS`."""
+    """A request is answered with one of `REFUSALS`; `more` goes beside its code and detail."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, more: Mapping[str, str] = NOTHING) -> None:
         super().__init__(code)
         self.code = code
+        self.more = more
 
 
-def refusal(code: str) -> Response:
+def refusal(code: str, more: Mapping[str, str] = NOTHING) -> Response:
     status, detail, headers = REFUSALS[code]
-    return JSONResponse({"error": code, "detail": detail}, status_code=status, headers=headers)
+    return JSONResponse({"error": code, "detail": detail, **more}, status_code=status, headers=headers)
 
 
 async def on_http_exception(_request: Request, error: Exception) -> Response:

@@ -7,3 +7,8 @@ RESOURCES: dict[str, tuple[str, ...]] = {
 }
 
 TOPICS = frozenset(f"{resource}/{event}" for resource, events in RESOURCES.items() for event in events)
+
+PING = "ping"
+"""Not of upstream: what `webhooks test` sends through the public URL. It is stored like a delivery."""
+
+ACCEPTED = TOPICS | {PING}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
 from receiver.answers import MAX_BODY_BYTES, Refused, refusal
 from receiver.inbox import CommitFailed, QueueFull
 from receiver.inbox.schema import NOBODY
 from receiver.signature import HEADER, Rejected, verify
-from receiver.topics import TOPICS
+from receiver.topics import ACCEPTED, PING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +54,7 @@ class Webhook:
             return
         except Refused as refused:
             self._inbox.refuse(company_id, refused.code)
-            await refusal(refused.code)(scope, receive, send)
+            await refusal(refused.code, refused.more)(scope, receive, send)
             return
         body = b'{"delivery": "%b"}' % name.encode("ascii")
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
@@ -71,7 +72,7 @@ class Webhook:
         if company_id == NOBODY:
             raise Refused("unknown_company")
         topic = scope["path_params"]["topic"]
-        if topic not in TOPICS:
+        if topic not in ACCEPTED:
             raise Refused("unknown_topic")
         if scope["method"] != "POST":
             raise Refused("method_not_allowed")
@@ -89,7 +90,7 @@ class Webhook:
         body = await self._body(receive)
         verdict = verify(body, signatures, self._tokens[company_id])
         if isinstance(verdict, Rejected):
-            raise Refused(verdict.reason)
+            raise Refused(verdict.reason, {"body_sha256": sha256(body).hexdigest()} if topic == PING else {})
         try:
             return await self._inbox.append(company_id, topic, kept, body)
         except (QueueFull, CommitFailed) as error:
