@@ -8,12 +8,15 @@ import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sync.merge.customers import Subscription, Value, Values
 from sync.merge.doubts import Reason
 from sync.merge.records import Record
 from sync.merge.snapshots import Snapshot, Source
+
+_PART_OF_ADDRESS: Final = {"primary_address": "primary_city", "shipping_address": "shipping_city"}
+"""Field of an address -> a column that is carried whenever the address is."""
 
 
 class Verdict(StrEnum):
@@ -258,19 +261,39 @@ def _applied(record: Record, snapshot: Snapshot, columns: tuple[str, ...], doubt
 
 
 def _overlaid(values: Values, carried: Values) -> Values:
-    """Put `carried` over `values`. Unknown fields are overlaid one by one: an absent one says nothing."""
+    """Put `carried` over `values`. Unknown fields are overlaid one by one: an absent one says nothing.
+
+    Only those of an address go with it: an address is carried whole or not at all.
+    """
     overlaid = {**values, **carried}
-    if "other" in carried:
-        overlaid["other"] = {**_fields(values.get("other")), **_fields(carried["other"])}
+    gone = _gone_with_addresses(values, carried)
+    if gone or "other" in carried:
+        kept = {name: value for name, value in _fields(values.get("other")).items() if name not in gone}
+        overlaid["other"] = {**kept, **_fields(carried.get("other"))} or None
     return overlaid
 
 
 def _differing(values: Values, carried: Values) -> tuple[str, ...]:
     """Name the columns in which `carried` says something else."""
     columns = [name for name, value in carried.items() if values.get(name) != value and name != "other"]
-    if "other" in carried and _other_differs(values.get("other"), carried["other"]):
+    if _gone_with_addresses(values, carried) or (
+        "other" in carried and _other_differs(values.get("other"), carried["other"])
+    ):
         columns.append("other")
     return tuple(columns)
+
+
+def _gone_with_addresses(values: Values, carried: Values) -> list[str]:
+    """Name the addresses whose unknown fields are known, and which `carried` has without any."""
+    known = values.get("other")
+    if not isinstance(known, dict):
+        return []
+    fields = _fields(carried.get("other"))
+    return [
+        name
+        for name, part in _PART_OF_ADDRESS.items()
+        if name in known and part in carried and name not in fields
+    ]
 
 
 def _other_differs(known: Value, carried: Value) -> bool:

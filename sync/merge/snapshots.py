@@ -133,7 +133,8 @@ def _refuse_another_company(extra: dict[str, Any], company_id: int) -> None:
     if named is None and isinstance(extra.get("company"), dict):
         named = extra["company"].get("id")
     if named is not None and str(named) != str(company_id):
-        raise UnreadableError(f"the body is about company {str(named)[:40]!r}, not {company_id}")
+        other = repr(str(named)[:20]) if str(named).isdecimal() else "whose id is no number"
+        raise UnreadableError(f"the body is about company {other}, not {company_id}")
 
 
 def _refuse_nul(value: object) -> None:
