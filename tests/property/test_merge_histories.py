@@ -185,16 +185,16 @@ WATCHED: Final = World(
 )
 GONE: Final = World(
     "a deletion that only a sweep sees, while reads of a customer without a record are under way",
-    lost=0.7,
+    lost=0.9,
     starts=("unknown",),
     plots=((1,),),
     copies=((1,),),
     durations=((0.05, 10),),
-    lags=((0,), (0, 5)),
+    lags=((0,),),
     failing=(0,),
     replayed=(0,),
-    sweeps=(6,),
-    reads=(2, 4),
+    sweeps=(1, 2),
+    reads=(1,),
 )
 BURIED: Final = World(
     "a second deletion that only a sweep sees, while reads of a tombstone are under way",

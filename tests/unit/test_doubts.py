@@ -1,0 +1,138 @@
+"""Doubts: what is read first, when a read may begin, and when its answer settles nothing."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sync.merge.doubts import PRIORITY, Doubt, Reason, Timing, is_fenced, put_off, raise_doubt, readable_at
+from sync.merge.records import Record
+from sync.merge.snapshots import Source
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TIMING = Timing()
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def record(settled: float, read: float | None = None) -> Record:
+    return Record(
+        customer_id=7,
+        values={},
+        as_of=NOON,
+        rests_on_arrival=False,
+        position=1,
+        settled_at=at(settled),
+        first_seen_at=NOON,
+        first_seen_by=Source.WEBHOOK,
+        changed_at=NOON,
+        read_at=None if read is None else at(read),
+    )
+
+
+def doubt(reason: Reason = Reason.STALE, due: float = 0, *, asked: bool = False) -> Doubt:
+    return raise_doubt(None, 7, reason, at(due), 1, asked=asked)
+
+
+def test_what_a_person_waits_for_comes_first_then_contradictions_then_sweeps_then_confirmations() -> None:
+    in_order = [
+        doubt(Reason.ASKED, asked=True),
+        doubt(Reason.CONTRADICTED),
+        doubt(Reason.UNLISTED),
+        doubt(Reason.CONFIRMATION),
+        doubt(Reason.REFRESH),
+    ]
+    assert sorted(in_order, key=lambda one: one.priority) == in_order
+    assert len({one.priority for one in in_order}) == len(in_order)
+    assert PRIORITY.keys() == set(Reason)
+
+
+def test_many_doubts_of_a_customer_are_one_with_the_strongest_reason_and_the_earliest_time() -> None:
+    known = doubt(Reason.CONFIRMATION, due=10)
+    known = raise_doubt(known, 7, Reason.AMBIGUOUS, at(20), 2)
+    known = raise_doubt(known, 7, Reason.REFRESH, at(5), 3)
+    assert (known.reason, known.due_at, known.revision, known.born) == (Reason.AMBIGUOUS, at(5), 3, 1)
+
+
+def test_once_asked_it_stays_asked_for_and_its_reason_stays_known() -> None:
+    known = raise_doubt(doubt(Reason.STALE), 7, Reason.ASKED, at(0), 2, asked=True)
+    known = raise_doubt(known, 7, Reason.CONFIRMATION, at(0), 3)
+    assert (known.reason, known.asked) == (Reason.STALE, True)
+
+
+def test_a_new_doubt_does_not_forget_the_tries_and_the_pause() -> None:
+    tired = put_off(doubt(), at(0), TIMING)
+    again = raise_doubt(tired, 7, Reason.CONTRADICTED, at(0), 2)
+    assert (again.tries, again.not_before) == (1, at(30))
+
+
+@pytest.mark.parametrize("reason", [Reason.FAILED, Reason.UNLISTED])
+def test_what_no_record_notes_waits_for_its_own_due_time(reason: Reason) -> None:
+    known = raise_doubt(doubt(Reason.REFRESH, due=0), 7, reason, at(8), 2)
+    assert known.due_at == at(8)
+    known = raise_doubt(known, 7, Reason.ASKED, at(1), 3, asked=True)
+    assert readable_at(known, None, TIMING) == at(8)
+
+
+def test_a_read_waits_until_upstream_must_show_what_was_last_heard() -> None:
+    assert readable_at(doubt(due=3), None, TIMING) == at(3)
+    assert readable_at(doubt(due=3), record(settled=10), TIMING) == at(15)
+    slow = Timing(read_lag=timedelta(minutes=1))
+    assert readable_at(doubt(asked=True), record(settled=10), slow) == at(70)
+
+
+def test_a_read_waits_at_least_as_long_as_the_window_of_ambiguity() -> None:
+    assert Timing(read_lag=timedelta(0)).read_after == timedelta(seconds=2)
+
+
+def test_a_customer_is_read_once_in_30_seconds_unless_a_person_asks() -> None:
+    just_read = record(settled=-60, read=0)
+    assert readable_at(doubt(), just_read, TIMING) == at(30)
+    assert readable_at(doubt(asked=True), just_read, TIMING) == at(0)
+
+
+def test_the_pause_doubles_with_each_read_that_settled_nothing_up_to_an_hour() -> None:
+    known, pauses = doubt(), []
+    for _ in range(9):
+        known = put_off(known, at(0), TIMING)
+        pauses.append(readable_at(known, None, TIMING))
+    assert pauses == [at(seconds) for seconds in (30, 60, 120, 240, 480, 960, 1920, 3600, 3600)]
+    assert TIMING.pause_after(10**6) == timedelta(hours=1)
+
+
+def test_a_person_does_not_wait_for_the_pause() -> None:
+    assert readable_at(put_off(doubt(asked=True), at(0), TIMING), None, TIMING) == at(0)
+
+
+def fenced(record: Record | None, known: Doubt | None, *, began: float = 0, seen: int = 1) -> bool:
+    return is_fenced(record, known, began_at=at(began), seen_revision=seen, timing=TIMING)
+
+
+def test_a_read_settles_the_doubt_that_it_saw_when_it_began() -> None:
+    assert not fenced(record(settled=-60), doubt())
+    assert not fenced(None, None)
+
+
+def test_a_read_does_not_settle_a_doubt_that_arose_after_it_began() -> None:
+    newer = raise_doubt(doubt(), 7, Reason.CONFIRMATION, at(0), 2)
+    assert fenced(record(settled=-60), newer, seen=1)
+    assert not fenced(record(settled=-60), newer, seen=2)
+
+
+@pytest.mark.parametrize(
+    ("heard", "is_so"), [(-60, False), (-5, False), (-4.999, True), (0, True), (3, True)]
+)
+def test_a_read_settles_nothing_that_was_heard_within_the_lag_before_it_or_since(
+    heard: float,
+    is_so: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    assert fenced(record(settled=heard), None) is is_so
+
+
+def test_without_a_record_a_failed_delivery_fences_by_when_it_is_due() -> None:
+    failed = doubt(Reason.FAILED, due=5)
+    assert fenced(None, failed, began=4.9)
+    assert not fenced(None, failed, began=5)
+    assert not fenced(None, replace(failed, reason=Reason.ASKED), began=0)
