@@ -99,8 +99,8 @@ def test_an_attribute_that_is_not_subscribed_never_reaches_the_record(
         assert record.values.keys() == set(subscription.columns)
 
 
-# A failed delivery of an unknown customer is noted nowhere but in its doubt, so its own due time stands.
-REASONS = sorted(set(Reason) - {Reason.FAILED})
+# What is noted nowhere but in the doubt, where a customer may have no record, has a due time that stands.
+REASONS = sorted(set(Reason) - {Reason.FAILED, Reason.UNLISTED})
 
 
 @given(st.lists(st.tuples(st.sampled_from(REASONS), st.integers(0, 60), st.booleans()), min_size=1))
