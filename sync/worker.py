@@ -31,6 +31,8 @@ TICK_SECONDS: Final = 1.0
 """Between two looks for a verification that has become due, for a sweep, and for budget to store."""
 RETENTION_SECONDS: Final = 3600.0
 """Between two removals of old deliveries."""
+CHECK_SECONDS: Final = 300.0
+"""Between two looks whether the webhooks are still registered."""
 FIRST_PAUSE: Final = timedelta(seconds=15)
 LONGEST_PAUSE: Final = timedelta(minutes=10)
 
@@ -40,9 +42,12 @@ _log = structlog.get_logger()
 class Worker:
     """Applies, verifies and sweeps with the parts of an Engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, check_seconds: float = CHECK_SECONDS) -> None:
         self._engine = engine
+        self._check_seconds = check_seconds
         self._refusals = 0
+        self._asks: int | None = None
+        """`Mirror.sweeps_asked` when the sweep began that is under way; None: not in this process."""
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT. What is under way is committed whole or not at all."""
@@ -67,6 +72,7 @@ class Worker:
             reader = await inbox.reader()
             if reader is not None:
                 await self._engine.applier.apply_pending(reader)
+        await self._engine.registrar.check()
         await self._sweep_if_due()
         while await self._verify_some():
             pass
@@ -85,6 +91,7 @@ class Worker:
             loops.create_task(_lasting("sweep", lambda: self._each_tick(self._sweep_if_due)))
             loops.create_task(_lasting("budget", self._keep_budget))
             loops.create_task(_lasting("retention", self._forget))
+            loops.create_task(_lasting("registration", self._watch_registration))
 
     async def _apply(self, inbox: InboxView, bell: Doorbell) -> None:
         while True:
@@ -123,11 +130,14 @@ class Worker:
         if reason is None:
             return False
         asked = engine.mirror.progress.sweep_due
+        newest = await newest_sweep(engine.mirror)
+        if newest is None or newest.finished_at is not None:
+            self._asks = engine.mirror.sweeps_asked
         swept = await engine.sweeper.sweep(reason)
         await self._note_answer()
         if asked == GAP:
             await doubt_every_live(engine.mirror, Reason.REFRESH, engine.clock(), asked=False)
-        if asked is not None and engine.mirror.progress.sweep_due == asked:
+        if asked is not None and engine.mirror.sweeps_asked == self._asks:  # else: asked for meanwhile
             await engine.mirror.note(sweep_due=None)
         _log.info(
             f"A sweep met {swept.listed} customers: {swept.created} new ones, {swept.unlisted} not listed.",
@@ -158,6 +168,11 @@ class Worker:
         while True:
             await forget_old(self._engine)
             await asyncio.sleep(RETENTION_SECONDS)
+
+    async def _watch_registration(self) -> None:
+        while True:
+            await self._engine.registrar.check()
+            await asyncio.sleep(self._check_seconds)
 
     async def _note_refusal(self, error: KountaError | ForeignListError) -> timedelta:
         """Keep what upstream said for `status`, and say how long to leave it alone."""

@@ -42,6 +42,8 @@ class Mirror(MirrorReader):
         super().__init__(reading, company_id)
         self.subscription = subscription
         self.progress = Progress()
+        self.sweeps_asked = 0
+        """How often a sweep was asked for beside the schedule, since it was opened."""
         self._engine = engine
         self._ownership = ownership
         self._writing = asyncio.Lock()
@@ -101,6 +103,7 @@ class Mirror(MirrorReader):
                 )
                 progress, _ = await self._stored(connection)
             self.progress = progress
+            self.sweeps_asked += fields.get("sweep_due") is not None
 
     async def _stored(self, connection: AsyncConnection) -> tuple[Progress, bool]:
         """Read how far it has come, and whether deletions are held.
