@@ -7,7 +7,8 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from receiver.settings import Settings, comma_separated
+from receiver.errors import SettingsError
+from receiver.settings import ReceiverSettings, Settings, comma_separated
 from sync.kounta import API_URL
 from sync.kounta.origin import is_loopback
 from sync.merge.customers import ATTRIBUTES, Subscription
@@ -85,6 +86,15 @@ class MirrorSettings(Settings):
         None, alias="MIRROR_PUBLIC_URL", description="where Kounta reaches the receiver; it may carry a path"
     )
 
+    def required_public_url(self) -> str:
+        """Give `public_url`. Raises SettingsError when it is not set."""
+        if self.public_url is None:
+            raise SettingsError(
+                "MIRROR_PUBLIC_URL is not set. It is where Kounta reaches the receiver, something like "
+                "https://mirror.example.com."
+            )
+        return self.public_url
+
     @property
     def subscription(self) -> Subscription:
         """Give what `attributes` names as the merge takes it."""
@@ -114,3 +124,7 @@ class WorkerSettings(MirrorSettings):
         alias="KOUNTA_READ_ONLY",
         description="whether every write to Kounta is refused: true or false",
     )
+
+
+class PingSettings(MirrorSettings, ReceiverSettings):
+    """What it takes to send what the receiver takes for a webhook, and to find it again."""

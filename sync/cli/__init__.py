@@ -16,6 +16,7 @@ from sync.cli.receiver import receiver
 from sync.cli.reconcile import reconcile
 from sync.cli.sandbox import sandbox
 from sync.cli.status import status
+from sync.cli.webhooks import webhooks
 from sync.cli.worker import worker
 
 FAILED: Final = 1
@@ -29,6 +30,7 @@ app = App(
 for command in (receiver, worker, status, reconcile, migrate, sandbox, demo):
     app.command(command)
 app.command(deliveries)
+app.command(webhooks)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from sync.console.webhooks import webhook_routes
 from sync.engine import Engine
 from sync.kounta import KountaError
 from sync.reconcile.reconciler import Report, Request, Step
@@ -39,7 +40,8 @@ def create_api(engine: Engine) -> Starlette:
     """Make the application of the worker's local socket.
 
     `POST /reconcile` answers JSON lines: `{"stage", "done", "total"}` while it goes on, then `{"report"}` or
-    `{"error"}`. `POST /replay` answers `{"verdicts": {id: verdict}, "missing": [id]}`.
+    `{"error"}`. `POST /replay` answers `{"verdicts": {id: verdict}, "missing": [id]}`. `/webhooks/…` is
+    the registration.
     """
 
     async def reconcile(request: HttpRequest) -> Response:
@@ -61,6 +63,7 @@ def create_api(engine: Engine) -> Starlette:
         routes=[
             Route("/reconcile", reconcile, methods=["POST"]),
             Route("/replay", replay_deliveries, methods=["POST"]),
+            *webhook_routes(engine),
         ]
     )
 

@@ -61,10 +61,11 @@ class View:
 
     def as_json(self) -> list[dict[str, Any]]:
         """Give a row for each registration, and one for each of ours that upstream no longer has."""
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "id": webhook.id,
                 "owner": "ours" if webhook.id in self.ours else "another",
+                "gone": False,
                 "topic": webhook.topic,
                 "address": webhook.address,
                 "format": webhook.format,
@@ -73,9 +74,9 @@ class View:
             for webhook in self.listed
         ]
         present = {webhook.id for webhook in self.listed}
-        gone = {"owner": "ours, gone", "format": None, "filtered": False}
+        gone: dict[str, Any] = {"owner": "ours", "gone": True, "format": None, "filtered": False}
         rows += [
-            {"id": webhook.id, "topic": webhook.topic, "address": webhook.address, **gone}
+            {"id": webhook.id, **gone, "topic": webhook.topic, "address": webhook.address}
             for webhook in self.ours.values()
             if webhook.id not in present
         ]

@@ -33,7 +33,8 @@ class Place:
         return f"{self.public_url}/webhooks/5678/{topic}"
 
     async def ours(self) -> list[dict[str, Any]]:
-        return [row for row in (await self.registrar.view()).as_json() if row["owner"] == "ours"]
+        rows = (await self.registrar.view()).as_json()
+        return [row for row in rows if row["owner"] == "ours" and not row["gone"]]
 
     async def is_registered_once(self) -> bool:
         found = sorted((row["topic"], row["address"]) for row in await self.ours())

@@ -1,0 +1,244 @@
+"""`kounta-mirror webhooks …` as a person types it, with and without a worker, against the local Kounta."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync.sandbox import Faults, Sandbox, Settings, serving
+
+TOPICS = ["customers/created", "customers/deleted", "customers/updated"]
+
+
+@dataclass
+class Shell:
+    """A shop's directory with its settings, and a local Kounta that it can reach."""
+
+    directory: Path
+    sandbox: Sandbox
+    settings: dict[str, str] = field(default_factory=dict)
+
+    async def start(self, *command: str) -> asyncio.subprocess.Process:
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "sync",
+            *command,
+            env={**inherited, **self.settings},
+            cwd=self.directory,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def type(self, command: str) -> tuple[int, str, str]:
+        """Give exit code, stdout and stderr."""
+        process = await self.start(*command.split())
+        out, complaint = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode or 0, out.decode(), complaint.decode()
+
+    async def json(self, command: str) -> Any:
+        code, out, complaint = await self.type(f"{command} --json")
+        assert (code, complaint) == (0, "")
+        return json.loads(out)
+
+    @asynccontextmanager
+    async def running(self, *command: str) -> AsyncIterator[dict[str, Any]]:
+        """Run a process of the Procfile, and give the line in which it says that it has started."""
+        process = await self.start(*command)
+        try:
+            assert process.stderr is not None
+            async with asyncio.timeout(30):
+                line = json.loads(await process.stderr.readline())
+                while not str(line["action"]).endswith("_started"):
+                    line = json.loads(await process.stderr.readline())
+            yield line
+        finally:
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(process.communicate(), 20)
+
+    def registered(self) -> dict[int, str]:
+        return {webhook.id: webhook.topic for webhook in self.sandbox.company.webhooks}
+
+
+@pytest.fixture
+async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
+    sandbox = Sandbox(Settings(requests_per_minute=100_000), Faults(), seed=7, customers=1)
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(serving(sandbox))
+        yield Shell(
+            tmp_path,
+            sandbox,
+            {
+                "KOUNTA_COMPANY_ID": "5678",
+                "KOUNTA_SIGNATURE_TOKENS": "sandbox-signature-token",
+                "KOUNTA_CLIENT_ID": "sandbox-client",
+                "KOUNTA_CLIENT_SECRET": "sandbox-secret",
+                "KOUNTA_API_URL": url,
+                "KOUNTA_REQUESTS_PER_MINUTE": "100000",
+                "MIRROR_PUBLIC_URL": "https://mirror.example/shop/",
+            },
+        )
+
+
+def is_one_sentence(complaint: str) -> bool:
+    return complaint.count("\n") == 1 and "Traceback" not in complaint and "sandbox-secret" not in complaint
+
+
+async def whole_life(shell: Shell) -> None:
+    other = shell.sandbox.company.webhooks.register(
+        "sandbox-client", {"topic": "customers/updated", "address": "https://other.example"}, 0
+    ).id
+    made = await shell.json("webhooks ensure")
+    assert [row["topic"] for row in made["webhooks"]] == TOPICS
+    assert sorted(made["registered"]) == sorted(row["id"] for row in made["webhooks"])
+    assert {row["address"] for row in made["webhooks"]} == {
+        f"https://mirror.example/shop/webhooks/5678/{topic}" for topic in TOPICS
+    }
+    rows = await shell.json("webhooks list")
+    assert {row["id"]: row["owner"] for row in rows} == {
+        other: "another",
+        **dict.fromkeys(made["registered"], "ours"),
+    }
+    adopted = await shell.json(f"webhooks ensure --adopt {other}")
+    assert adopted["adopted"] == [other]
+    assert len(shell.registered()) == 3
+    removed = await shell.json("webhooks remove")
+    assert sorted(removed["removed"]) == sorted(row["id"] for row in adopted["webhooks"])
+    assert shell.registered() == {}
+
+
+async def test_the_commands_become_the_owner_when_no_worker_runs(shell: Shell) -> None:
+    await whole_life(shell)
+
+
+async def test_the_commands_ask_the_worker_that_runs(shell: Shell) -> None:
+    async with shell.running("worker"):
+        await whole_life(shell)
+
+
+async def test_what_a_person_reads(shell: Shell) -> None:
+    code, out, complaint = await shell.type("webhooks list")
+    assert (code, out.split()) == (0, ["id", "whose", "topic", "address", "format"])
+    assert "webhooks ensure" in complaint
+    code, out, _ = await shell.type("webhooks ensure")
+    assert code == 0
+    assert [line.split()[1] for line in out.splitlines()] == ["was", "registered", "registered", "registered"]
+    _, out, _ = await shell.type("webhooks ensure")
+    assert out.count("right already") == 3
+    first, *_ = shell.registered()
+    shell.sandbox.company.webhooks.drop(first)
+    double = shell.sandbox.company.webhooks.register(
+        "sandbox-client",
+        {
+            "topic": "customers/updated",
+            "address": "https://mirror.example/shop/webhooks/5678/customers/updated",
+            "filter": {"attributes": ["name"]},
+        },
+        0,
+    ).id
+    code, out, complaint = await shell.type("webhooks list")
+    assert code == 0
+    assert "ours, gone" in out
+    assert "another's" in out
+    assert "json, filtered" in out
+    assert f"--adopt {double}" in complaint
+    code, out, _ = await shell.type("webhooks remove")
+    assert (code, out.startswith("Removed: ")) == (0, True)
+    assert list(shell.registered()) == [double]
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "code", "told"),
+    [
+        ("webhooks ensure", {"MIRROR_PUBLIC_URL": ""}, 2, "MIRROR_PUBLIC_URL is not set"),
+        ("webhooks test", {"MIRROR_PUBLIC_URL": ""}, 2, "MIRROR_PUBLIC_URL is not set"),
+        ("webhooks ensure", {"MIRROR_PUBLIC_URL": "http://mirror.example"}, 2, "unencrypted"),
+        ("webhooks ensure", {"MIRROR_PUBLIC_URL": "mirror.example"}, 2, "MIRROR_PUBLIC_URL cannot be"),
+        ("webhooks test", {"MIRROR_PUBLIC_URL": "https://mirror.example?x=1"}, 2, "query"),
+        ("webhooks ensure", {"KOUNTA_READ_ONLY": "true"}, 2, "KOUNTA_READ_ONLY is set"),
+        ("webhooks remove", {"KOUNTA_READ_ONLY": "1"}, 2, "KOUNTA_READ_ONLY is set"),
+        ("webhooks list", {"KOUNTA_READ_ONLY": "perhaps"}, 2, "KOUNTA_READ_ONLY cannot be"),
+        ("webhooks ensure --adopt 0", {}, 2, "adopt"),
+        ("webhooks ensure --adopt 17", {}, 1, "no webhook 17 "),
+        ("webhooks test --wait 0", {}, 2, "wait"),
+        ("webhooks test", {"KOUNTA_SIGNATURE_TOKENS": ""}, 2, "KOUNTA_SIGNATURE_TOKENS is not set"),
+        ("webhooks test", {"MIRROR_PUBLIC_URL": "https://mirror.invalid"}, 1, "dns: mirror.invalid"),
+        ("webhooks ensure", {"KOUNTA_CLIENT_SECRET": "wrong"}, 1, "401"),
+    ],
+)
+async def test_what_cannot_be_is_one_sentence(
+    shell: Shell, command: str, settings: dict[str, str], code: int, told: str
+) -> None:
+    shell.settings |= settings
+    ended, out, complaint = await shell.type(command)
+    assert (ended, out) == (code, "")
+    assert is_one_sentence(complaint), complaint
+    assert told in complaint
+    assert shell.registered() == {}
+
+
+@pytest.mark.parametrize("with_worker", [False, True])
+async def test_an_application_without_a_right_is_told_so(shell: Shell, *, with_worker: bool) -> None:
+    shell.sandbox.faults.lost_access = "403"
+    async with AsyncExitStack() as stack:
+        if with_worker:
+            await stack.enter_async_context(shell.running("worker"))
+        for command in ("webhooks list", "webhooks ensure", "webhooks remove"):
+            code, out, complaint = await shell.type(command)
+            assert (code, out) == (1, "")
+            assert is_one_sentence(complaint), complaint
+            assert "have no right" in complaint
+
+
+async def test_a_ping_goes_the_whole_way(shell: Shell) -> None:
+    async with shell.running("receiver", "--port", "0") as receiver, shell.running("worker"):
+        shell.settings["MIRROR_PUBLIC_URL"] = receiver["url"]
+        code, out, complaint = await shell.type("webhooks test")
+        assert (code, complaint) == (0, "")
+        assert [line.split() for line in out.splitlines()] == [
+            [hop, "ok"] for hop in ("dns", "proxy", "receiver", "inbox", "worker")
+        ]
+        said = await shell.json("webhooks test")
+        assert said["ok"]
+        (row, _) = await shell.json("deliveries list")
+        assert (row["delivery_id"], row["topic"], row["verdict"]) == (said["delivery"], "ping", "unchanged")
+        status = await shell.json("status")
+        assert status["deliveries"]["unchanged"] == 2
+        assert status["customers"]["live"] == 1
+
+
+async def test_a_ping_that_ends_before_the_worker_says_so(shell: Shell) -> None:
+    async with shell.running("receiver", "--port", "0") as receiver:
+        shell.settings["MIRROR_PUBLIC_URL"] = receiver["url"]
+        code, out, complaint = await shell.type("webhooks test --json")
+    assert code == 1
+    assert is_one_sentence(complaint)
+    said = json.loads(out)
+    assert (said["ok"], said["failed"], said["delivery"]) == (False, "worker", None)
+    assert said["hops"] == {
+        "dns": "ok",
+        "tls": None,
+        "proxy": "ok",
+        "receiver": "ok",
+        "inbox": "ok",
+        "worker": "failed",
+    }
+    assert complaint == f"worker: {said['detail']}\n"
+
+
+@pytest.mark.parametrize("command", ["", "list", "ensure", "remove", "test"])
+async def test_help_asks_for_no_setting(shell: Shell, command: str) -> None:
+    shell.settings.clear()
+    code, out, complaint = await shell.type(f"webhooks {command} --help")
+    assert (code, complaint) == (0, "")
+    assert "Usage:" in out
