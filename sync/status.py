@@ -12,8 +12,10 @@ from sync.inbox import InboxView
 from sync.merge.decisions import Verdict
 from sync.mirror.figures import Figures, figures_of
 from sync.mirror.reader import MirrorReader
+from sync.mirror.registration import registration_of
 from sync.mirror.store import OWNER
 from sync.mirror.sweeps import SweepRow, newest_sweep
+from sync.registration.plan import Registration
 from sync.settings import MirrorSettings
 
 WARNING: Final = 1
@@ -61,11 +63,20 @@ class Status:
     newest_sweep: SweepRow | None
     complete_sweep: SweepRow | None
     requests_per_minute: float
+    registration: Registration | None = None
+    """The webhooks that a person has asked for; None: nobody has."""
+    public_url: str | None = None
 
     def concerns(self) -> list[Concern]:
         """Say what needs attention, the worst first."""
         return sorted(
-            [*self._of_processes(), *self._of_deliveries(), *self._of_upstream(), *self._of_refusals()],
+            [
+                *self._of_processes(),
+                *self._of_deliveries(),
+                *self._of_upstream(),
+                *self._of_registration(),
+                *self._of_refusals(),
+            ],
             key=lambda concern: -concern.severity,
         )
 
@@ -121,6 +132,13 @@ class Status:
                 "requests_per_minute": self.requests_per_minute,
                 "last_call_at": _text(progress.last_call_at if progress else None),
                 "closed_until": _text(progress.closed_until if progress else None),
+            },
+            "registration": None
+            if self.registration is None
+            else {
+                "public_url": self.registration.public_url,
+                "checked_at": _text(self.registration.checked_at),
+                "failure": self.registration.failure,
             },
             "refused": {
                 one.reason: {"count": one.count, "since": _text(one.first_at), "last_at": _text(one.last_at)}
@@ -179,8 +197,12 @@ class Status:
             found.append(Concern(CRITICAL, sentence, "kounta-mirror worker"))
         if figures.progress.sweep_due == GAP:
             missing = figures.progress.missing
-            what = _many(missing, "delivery is", "deliveries are") if missing else "Deliveries are"
-            sentence = f"{what} missing from the inbox; a sweep will find what they said."
+            what = (
+                f"{_many(missing, 'delivery is', 'deliveries are')} missing from the inbox"
+                if missing
+                else "Deliveries may be missing"
+            )
+            sentence = f"{what}; a sweep will find what they said."
             found.append(Concern(WARNING, sentence, "kounta-mirror reconcile"))
         return found
 
@@ -217,6 +239,20 @@ class Status:
             found.append(Concern(WARNING, sentence))
         return found
 
+    def _of_registration(self) -> list[Concern]:
+        asked = self.registration
+        if asked is None:
+            return []
+        found = []
+        if asked.failure is not None:
+            since = f" since {_clock(asked.failure_since, self.now)}" if asked.failure_since else ""
+            sentence = f"The webhooks could not be kept registered{since}: {asked.failure}"
+            found.append(Concern(WARNING, sentence, "kounta-mirror webhooks list"))
+        if self.public_url is not None and self.public_url != asked.public_url:
+            sentence = f"The webhooks are registered at {asked.public_url}, not at MIRROR_PUBLIC_URL."
+            found.append(Concern(WARNING, sentence, "kounta-mirror webhooks ensure"))
+        return found
+
     def _of_refusals(self) -> list[Concern]:
         return [
             Concern(
@@ -231,13 +267,14 @@ class Status:
 
 async def status_of(settings: MirrorSettings, now: datetime) -> Status:
     """Look at both files, as they are. A file that is missing is told, one that cannot be read raises."""
-    figures = newest = complete = None
+    figures = newest = complete = registration = None
     has_mirror = True
     try:
         async with MirrorReader.look(settings.data_dir, settings.company_id) as mirror:
             figures = await figures_of(mirror)
             newest = await newest_sweep(mirror)
             complete = await newest_sweep(mirror, complete=True)
+            registration = await registration_of(mirror)
     except StoreMissing:
         has_mirror = False
     async with InboxView(settings.data_dir) as inbox:
@@ -257,6 +294,8 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
         newest_sweep=newest,
         complete_sweep=complete,
         requests_per_minute=settings.requests_per_minute,
+        registration=registration,
+        public_url=settings.public_url,
     )
 
 

@@ -113,8 +113,8 @@ async def send_ping(
     """Send a signed ping through MIRROR_PUBLIC_URL and follow it to the worker, hop by hop.
 
     The hops are dns, tls, proxy (or tunnel), receiver, inbox, worker. Ends with 1 at the first that fails,
-    and says what to do about it. The ping is stored like a webhook, and changes no customer. It leaves from this
-    machine, so it does not show whether a firewall keeps Kounta out.
+    and says what to do about it. The ping is stored like a webhook, and changes no customer. It leaves from
+    this machine, so it does not show whether a firewall keeps Kounta out.
 
     Parameters
     ----------

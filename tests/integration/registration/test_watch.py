@@ -10,6 +10,7 @@ import pytest
 from sync.engine import Engine, open_engine
 from sync.mirror.sweeps import newest_sweep
 from sync.settings import WorkerSettings
+from sync.status import status_of
 from sync.worker import Worker
 
 PUBLIC_URL = "https://mirror.example"
@@ -115,3 +116,21 @@ async def test_a_sweep_that_an_earlier_process_began_does_not_settle_a_gap(
     assert engine.mirror.progress.sweep_due == "gap"
     await worker._sweep_if_due()
     assert engine.mirror.progress.sweep_due is None
+
+
+async def test_status_tells_where_they_are_registered_and_what_keeps_them_from_it(
+    shop: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Worker(engine).once()
+    assert (await status_of(engine.settings, engine.clock())).as_json()["registration"] is None
+    await engine.registrar.ensure(PUBLIC_URL)
+    shop.sandbox.faults.lost_access = "403"
+    await engine.registrar.check()
+    monkeypatch.setenv("MIRROR_PUBLIC_URL", "https://new.example")
+    status = await status_of(WorkerSettings.load(), engine.clock())
+    told = status.as_json()["registration"]
+    assert told["public_url"] == PUBLIC_URL
+    assert "no right" in told["failure"]
+    actions = {concern.action: concern.sentence for concern in status.concerns()}
+    assert "could not be kept registered since" in actions["kounta-mirror webhooks list"]
+    assert PUBLIC_URL in actions["kounta-mirror webhooks ensure"]
