@@ -217,6 +217,17 @@ async def test_a_ping_goes_the_whole_way(shell: Shell) -> None:
         assert status["customers"]["live"] == 1
 
 
+async def test_what_ensure_registers_brings_changes_into_the_mirror(shell: Shell) -> None:
+    async with shell.running("receiver", "--port", "0") as receiver, shell.running("worker"):
+        shell.settings["MIRROR_PUBLIC_URL"] = receiver["url"]
+        await shell.json("webhooks ensure")
+        made = shell.sandbox.company.create({"first_name": "Jamie", "email": "jamie@kounta.example"})
+        async with asyncio.timeout(30):
+            while not (rows := await shell.json("deliveries list")):
+                pass
+        assert [(row["topic"], row["customer_id"]) for row in rows] == [("customers/created", made.id)]
+
+
 async def test_a_ping_that_ends_before_the_worker_says_so(shell: Shell) -> None:
     async with shell.running("receiver", "--port", "0") as receiver:
         shell.settings["MIRROR_PUBLIC_URL"] = receiver["url"]

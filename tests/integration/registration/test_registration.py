@@ -255,6 +255,25 @@ async def test_a_repair_that_a_kill_cut_short_is_still_a_gap(shop: Any, place: A
     assert place.mirror.progress.sweep_due == "gap"
 
 
+async def test_reads_that_lag_behind_a_registration_do_not_double_it(
+    shop: Any, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing_yet() -> list[Any]:
+        return []
+
+    async def not_yet(_: int) -> None:
+        return None
+
+    with monkeypatch.context() as lagging:
+        lagging.setattr(place.kounta.webhooks, "all", nothing_yet)
+        lagging.setattr(place.kounta.webhooks, "get", not_yet)
+        await place.ensure()
+    assert len(shop.shown()) == 3
+    await place.registrar.check()
+    assert len(shop.shown()) == 3
+    assert await place.is_registered_once()
+
+
 async def test_an_upstream_that_says_yes_and_does_nothing_is_told_and_not_asked_for_ever(
     shop: Any, place: Any
 ) -> None:
