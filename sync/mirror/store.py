@@ -18,6 +18,7 @@ from sync.mirror.batch import Batch
 from sync.mirror.progress import Progress
 from sync.mirror.reader import MIGRATIONS, MirrorReader, mirror_path
 from sync.mirror.schema import COMPANIES, HELD_DELETES, PROGRESS, STATUS
+from sync.mirror.wholeness import Whole, WholeConnection, whole
 
 OWNER: Final = "worker"
 """The name under which the mirror's owner holds its lock and its local socket."""
@@ -80,7 +81,7 @@ class Mirror(MirrorReader):
     async def batch(self, customer_ids: Collection[int], now: datetime) -> AsyncIterator[Batch]:
         """Change these customers in one transaction; an exception leaves everything as it was."""
         async with self._writing:
-            async with self._engine.begin() as connection:
+            async with self._begin() as connection:
                 progress, holding = await self._stored(connection)
                 batch = Batch(connection, self.company_id, progress, holding=holding)
                 await batch.load(customer_ids)
@@ -91,13 +92,24 @@ class Mirror(MirrorReader):
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Open a transaction on the one writing connection; everyone else waits for its end."""
-        async with self._writing, self._engine.begin() as connection:
+        async with self._writing, self._begin() as connection:
             yield connection
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+        connection = WholeConnection(self._engine)
+        async with Whole(connection):
+            try:
+                async with Whole(connection.begin()):
+                    yield connection
+            except BaseException:
+                await whole(connection.undo())
+                raise
 
     async def note(self, **fields: Any) -> None:
         """Change what `Progress` says, in a transaction of its own."""
         async with self._writing:
-            async with self._engine.begin() as connection:
+            async with self._begin() as connection:
                 await connection.execute(
                     update(PROGRESS).where(PROGRESS.c.company_id == self.company_id).values(fields)
                 )

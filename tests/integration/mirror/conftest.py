@@ -2,7 +2,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,14 @@ class House:
 
     directory: Path
     stack: AsyncExitStack
-    timing: Timing = Timing()
-    attributes: Subscription = Subscription()
+    timing: Timing = field(default_factory=Timing)
+    attributes: Subscription = field(default_factory=Subscription)
     now: datetime = NOON
 
     async def open(self) -> None:
         self.inbox = await self.stack.enter_async_context(await self.new_inbox())
         self.mirror = await self.new_mirror()
-        self.stack.push_async_callback(lambda: self.mirror.close())
+        self.stack.push_async_callback(self.close)
         self.view = await self.stack.enter_async_context(InboxView(self.directory))
         self.applier = self.new_applier()
 
@@ -55,6 +55,9 @@ class House:
     def new_applier(self, mirror: Mirror | None = None) -> Applier:
         lens = Lens(COMPANY, self.attributes, self.timing.window)
         return Applier(mirror or self.mirror, lens, self.timing, lambda: self.now)
+
+    async def close(self) -> None:
+        await self.mirror.close()
 
     async def reopen(self) -> None:
         """Stop and start the process that owns the mirror, as a kill between two batches does."""

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 
 from sync import apply
-from sync.merge.decisions import Decision
+from sync.merge.decisions import Decision, merge
 from sync.mirror.verdicts import newest_rulings
 from sync.replay import Replayed, replay
-
-merge = apply.merge
 
 
 def stumbling(*ids: int, error: str = "an odd tag") -> Callable[..., Decision]:

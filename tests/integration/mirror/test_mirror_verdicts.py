@@ -1,4 +1,4 @@
-"""What becomes of a delivery, from the inbox's file to the mirror's, one example for each row of the table."""
+"""What becomes of a delivery, from the inbox's file to the mirror's: the table of the merge by example."""
 
 from itertools import permutations
 from typing import Any
