@@ -278,6 +278,7 @@ VIEWS: Final = {
         CHANGES.c.as_of,
         CHANGES.c.applied_at.label("valid_from"),
         CHANGES.c.valid_to,
+        CHANGES.c.seq,  # orders those of one moment
     ).where(CHANGES.c.kind.not_in(["deleted", "erased"])),
     "mirror_status": select(STATUS),
 }

@@ -79,7 +79,7 @@ async def test_a_b_a_within_a_second_keeps_all_three(house: Any) -> None:
     assert house.verdicts() == ["applied"] * 5
     assert house.name(7) == "A"
     assert house.doubts() == {7: "ambiguous"}
-    versions = house.rows("SELECT first_name FROM customer_versions ORDER BY rowid")
+    versions = house.rows("SELECT first_name FROM customer_versions ORDER BY seq")
     assert [one["first_name"] for one in versions] == ["A", "B", "A", "B", "A"]
 
 

@@ -281,8 +281,8 @@ def upgrade() -> None:
         "_changes.primary_postal_code, _changes.primary_country, _changes.shipping_address, "
         "_changes.shipping_city, _changes.shipping_state, _changes.shipping_postal_code, "
         "_changes.shipping_country, _changes.other, _changes.as_of, _changes.applied_at AS "
-        "valid_from, _changes.valid_to FROM _changes WHERE (_changes.kind NOT IN ('deleted', "
-        "'erased'))"
+        "valid_from, _changes.valid_to, _changes.seq FROM _changes WHERE (_changes.kind NOT IN "
+        "('deleted', 'erased'))"
     )
     op.execute(
         "CREATE VIEW mirror_status AS SELECT _status.company_id, _status.live, _status.deleted, "
