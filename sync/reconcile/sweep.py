@@ -13,8 +13,8 @@ from sync.merge.decisions import Decision, Kind, accept, compare_listed, compare
 from sync.merge.doubts import SWEEP, Timing, is_fenced
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
-from sync.mirror.progress import Progress
 from sync.mirror.deletions import live_customers
+from sync.mirror.progress import Progress
 from sync.mirror.store import Mirror
 from sync.mirror.sweeps import (
     SweepRow,

@@ -10,6 +10,7 @@ import asyncio
 import json
 import random
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -93,11 +94,11 @@ async def main(count: int, customers: int) -> None:
         await mirror.close()
         size = (directory / "mirror.db").stat().st_size
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"applied              {applied:>10,} deliveries of {customers:,} customers")
-    print(f"a second             {applied / applying:>10,.0f}")
-    print(f"of reading alone     {reading / applying:>10.2f}")
-    print(f"mirror.db            {size / applied:>10,.0f} bytes a delivery")
-    print(f"memory at the most   {memory:>10,.0f} MiB")
+    sys.stdout.write(f"applied              {applied:>10,} deliveries of {customers:,} customers\n")
+    sys.stdout.write(f"a second             {applied / applying:>10,.0f}\n")
+    sys.stdout.write(f"of reading alone     {reading / applying:>10.2f}\n")
+    sys.stdout.write(f"mirror.db            {size / applied:>10,.0f} bytes a delivery\n")
+    sys.stdout.write(f"memory at the most   {memory:>10,.0f} MiB\n")
 
 
 if __name__ == "__main__":
