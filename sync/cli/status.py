@@ -4,8 +4,7 @@ import json as json_format
 import sys
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from sync.cli.tables import print_table
 
 
 async def status(*, json: bool = False, check: bool = False) -> int:
@@ -18,12 +17,21 @@ async def status(*, json: bool = False, check: bool = False) -> int:
     check
         End as monitors expect: 0 all is well, 1 warning, 2 critical.
     """
+    from sync.concerns import CRITICAL
     from sync.engine import utc_now
     from sync.settings import MirrorSettings
     from sync.status import status_of
 
     settings = MirrorSettings.load()
-    found = await status_of(settings, utc_now())
+    try:
+        found = await status_of(settings, utc_now())
+    except Exception as error:
+        if not check:
+            raise
+        from sync.cli import explained
+
+        sys.stderr.write(explained(error)[0] + "\n")  # to a monitor, what cannot be told is the worst
+        return CRITICAL
     said = found.as_json()
     if json:
         sys.stdout.write(json_format.dumps(said) + "\n")
@@ -33,21 +41,23 @@ async def status(*, json: bool = False, check: bool = False) -> int:
 
 
 def _print(said: dict[str, Any]) -> None:
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(said["sentence"], markup=False)
+    sys.stdout.write(said["sentence"] + "\n")
     for concern in said["attention"][1:]:
         action = f" → {concern['action']}" if concern["action"] else ""
-        console.print(f"  {concern['sentence']}{action}", markup=False)
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name in ("deliveries", "customers"):
-        table.add_row(name, ", ".join(f"{number:,} {what}" for what, number in said[name].items()))
-    doubts = said["verifications"]
-    reasons = ", ".join(f"{number:,} {what}" for what, number in doubts["by_reason"].items())
-    table.add_row("to be read", f"{doubts['due']:,}" + (f" ({reasons})" if reasons else ""))
-    sweep = said["sweep"]
-    table.add_row(
-        "last sweep", (sweep["last_at"] or "none yet") + (", one is running" if sweep["running"] else "")
+        sys.stdout.write(f"  {concern['sentence']}{action}\n")
+    sys.stdout.write("\n")
+    doubts, sweep = said["verifications"], said["sweep"]
+    print_table(
+        [
+            ("deliveries", _counted(said["deliveries"])),
+            ("customers", _counted(said["customers"])),
+            ("to be read", _counted(doubts["by_reason"])),
+            ("last sweep", (sweep["last_at"] or "none yet") + (", one is running" * sweep["running"])),
+            ("oldest proof", said["freshness"]["oldest_verified_at"] or "none yet"),
+        ]
     )
-    table.add_row("oldest proof", said["freshness"]["oldest_verified_at"] or "none yet")
-    console.print()
-    console.print(table)
+
+
+def _counted(numbers: dict[str, int]) -> str:
+    """Say those that are not 0."""
+    return ", ".join(f"{number:,} {what}" for what, number in numbers.items() if number) or "none"

@@ -5,9 +5,19 @@ from datetime import datetime
 
 from sqlalchemy import and_, func, select
 
+from sync.merge.decisions import Verdict
 from sync.mirror.progress import Progress
 from sync.mirror.reader import MirrorReader
-from sync.mirror.schema import CUSTOMERS, HELD_DELETES, PROGRESS, STATUS, VERDICT_COUNTS, VERIFICATIONS
+from sync.mirror.schema import (
+    CUSTOMERS,
+    HELD_DELETES,
+    PROGRESS,
+    STATUS,
+    VERDICT_COUNTS,
+    VERDICTS,
+    VERIFICATIONS,
+)
+from sync.mirror.verdicts import is_verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,7 @@ class Figures:
     held_deletes: int
     """Live customers that upstream answered 404 for."""
     oldest_verified_at: datetime | None
+    last_quarantined_at: datetime | None
     last_delivery_at: datetime | None
     last_sweep_at: datetime | None
 
@@ -47,6 +58,11 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
                 VERDICT_COUNTS.c.company_id == company_id
             )
         )
+        quarantined = await connection.execute(
+            select(func.max(VERDICTS.c.applied_at)).where(
+                VERDICTS.c.company_id == company_id, is_verdict(Verdict.QUARANTINED.value)
+            )
+        )
         doubts = await connection.execute(
             select(VERIFICATIONS.c.reason, func.count())
             .where(VERIFICATIONS.c.company_id == company_id)
@@ -67,6 +83,7 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
             doubts=dict(doubts.all()),
             held_deletes=held.scalar_one(),
             oldest_verified_at=status.oldest_verified_at,
+            last_quarantined_at=quarantined.scalar_one(),
             last_delivery_at=status.last_delivery_at,
             last_sweep_at=status.last_sweep_at,
         )

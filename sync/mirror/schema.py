@@ -134,8 +134,9 @@ VERDICTS: Final = _table(
         "_delivery_verdicts_in_trouble",
         "company_id",
         "verdict",
-        sqlite_where=text("verdict IN ('failed', 'quarantined')"),
-        postgresql_where=text("verdict IN ('failed', 'quarantined')"),
+        "applied_at",
+        sqlite_where=text("verdict = 'failed' OR verdict = 'quarantined'"),
+        postgresql_where=text("verdict = 'failed' OR verdict = 'quarantined'"),
     ),
 )
 

@@ -234,10 +234,10 @@ def upgrade() -> None:
     op.create_index(
         "_delivery_verdicts_in_trouble",
         "delivery_verdicts",
-        ["company_id", "verdict"],
+        ["company_id", "verdict", "applied_at"],
         unique=False,
-        sqlite_where=sa.text("verdict IN ('failed', 'quarantined')"),
-        postgresql_where=sa.text("verdict IN ('failed', 'quarantined')"),
+        sqlite_where=sa.text("verdict = 'failed' OR verdict = 'quarantined'"),
+        postgresql_where=sa.text("verdict = 'failed' OR verdict = 'quarantined'"),
     )
     op.execute(
         "CREATE VIEW customers AS SELECT _customers.company_id, _customers.id, "

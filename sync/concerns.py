@@ -1,0 +1,192 @@
+"""What needs attention, and the command for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from sync.apply import GAP
+from sync.merge.decisions import Verdict
+
+if TYPE_CHECKING:
+    from sync.mirror.figures import Figures
+    from sync.status import Status
+
+WARNING: Final = 1
+CRITICAL: Final = 2
+"""As monitors know them, from Nagios on."""
+
+LATE: Final = timedelta(minutes=1)
+VERY_LATE: Final = timedelta(minutes=10)
+RECENTLY: Final = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """Something that needs attention: how bad, what it is, and what to do."""
+
+    severity: int
+    sentence: str
+    action: str | None = None
+
+
+def concerns_of(status: Status) -> list[Concern]:
+    """Say what needs attention, the worst first."""
+    return sorted(
+        [
+            *_of_processes(status),
+            *_of_deliveries(status),
+            *_of_upstream(status),
+            *_of_registration(status),
+            *_of_refusals(status),
+        ],
+        key=lambda concern: -concern.severity,
+    )
+
+
+def _of_processes(status: Status) -> list[Concern]:
+    found = []
+    if not status.running:
+        found.append(Concern(CRITICAL, "The worker does not run.", "kounta-mirror worker"))
+    if not status.has_inbox:
+        found.append(Concern(WARNING, "No receiver has run yet.", "kounta-mirror receiver"))
+    if status.has_mirror and status.figures is None:
+        sentence = f"The mirror holds nothing of company {status.company_id}. Is KOUNTA_COMPANY_ID right?"
+        found.append(Concern(CRITICAL, sentence))
+    return found
+
+
+def _of_deliveries(status: Status) -> list[Concern]:
+    found = []
+    if status.pending.oldest is not None and (late := status.now - status.pending.oldest) > LATE:
+        severity = CRITICAL if late > VERY_LATE else WARNING
+        waiting = f"{many(status.pending.count, 'delivery waits', 'deliveries wait')}, the oldest for"
+        found.append(Concern(severity, f"{waiting} {ago(late)}."))
+    if status.figures is not None:
+        found += _of_verdicts(status, status.figures)
+    failed_at = status.pending.failed_commits_at
+    if failed_at is not None and status.now - failed_at < RECENTLY:
+        sentence = f"The receiver could not store deliveries at {_clock(failed_at, status.now)}."
+        found.append(Concern(WARNING, sentence, "df -h"))
+    return found
+
+
+def _of_verdicts(status: Status, figures: Figures) -> list[Concern]:
+    found = []
+    if failed := figures.verdicts.get(Verdict.FAILED, 0):
+        action = "kounta-mirror deliveries replay --verdict failed"
+        found.append(
+            Concern(WARNING, f"{many(failed, 'delivery', 'deliveries')} could not be applied.", action)
+        )
+    quarantined = figures.verdicts.get(Verdict.QUARANTINED, 0)
+    newest = figures.last_quarantined_at
+    if quarantined and newest is not None and status.now - newest < RECENTLY:
+        action = "kounta-mirror deliveries list --verdict quarantined"
+        found.append(
+            Concern(WARNING, f"{many(quarantined, 'delivery', 'deliveries')} could not be read.", action)
+        )
+    lost = _without_verdict(status, figures)
+    if lost > 0:
+        sentence = f"{many(lost, 'delivery has', 'deliveries have')} no verdict: a fault of this program."
+        found.append(Concern(CRITICAL, sentence))
+    if lost < 0:
+        sentence = (
+            f"{many(-lost, 'delivery', 'deliveries')} that the mirror knows were never accepted: "
+            "this inbox is an older copy of the one it read."
+        )
+        found.append(Concern(CRITICAL, sentence, "kounta-mirror worker"))
+    if figures.progress.sweep_due == GAP:
+        missing = figures.progress.missing
+        what = (
+            f"{many(missing, 'delivery is', 'deliveries are')} missing from the inbox"
+            if missing
+            else "Deliveries may be missing"
+        )
+        sentence = f"{what}; a sweep will find what they said."
+        found.append(Concern(WARNING, sentence, "kounta-mirror reconcile"))
+    return found
+
+
+def _without_verdict(status: Status, figures: Figures) -> int:
+    """Count the deliveries that were accepted and neither wait nor have a verdict: always 0.
+
+    Below 0: verdicts that no delivery accounts for. Deliveries that came while we looked are neither.
+    """
+    if status.pending.accepted is None:
+        return 0
+    progress = figures.progress
+    given = sum(figures.verdicts.values()) - progress.ruled_elsewhere
+    known = status.pending.count + progress.missing + given
+    before, after = status.pending.accepted
+    return max(before - known, 0) or min(after - known, 0)
+
+
+def _of_upstream(status: Status) -> list[Concern]:
+    figures = status.figures
+    if figures is None:
+        return []
+    found = []
+    if figures.progress.upstream_failure is not None:
+        since = figures.progress.upstream_failure_since
+        when = f" since {_clock(since, status.now)}" if since else ""
+        why = " ".join(figures.progress.upstream_failure.split())  # one line, whatever Kounta said
+        found.append(Concern(CRITICAL, f"Kounta refuses{when}: {why}"))
+    if held := figures.held_deletes:
+        sentence = f"{many(held, 'deletion is', 'deletions are')} held: many at once."
+        found.append(Concern(WARNING, sentence, f"kounta-mirror reconcile --allow-deletes {held}"))
+    if status.complete_sweep is None and not figures.progress.upstream_failure:
+        listed = status.newest_sweep.listed if status.newest_sweep else 0
+        sentence = f"The first sweep has not ended; {many(listed, 'customer was', 'customers were')} listed."
+        found.append(Concern(WARNING, sentence))
+    return found
+
+
+def _of_registration(status: Status) -> list[Concern]:
+    asked = status.registration
+    if asked is None:
+        return []
+    found = []
+    if asked.failure is not None:
+        since = f" since {_clock(asked.failure_since, status.now)}" if asked.failure_since else ""
+        sentence = f"The webhooks could not be kept registered{since}: {asked.failure}"
+        found.append(Concern(WARNING, sentence, "kounta-mirror webhooks list"))
+    if status.public_url is not None and status.public_url != asked.public_url:
+        sentence = f"The webhooks are registered at {asked.public_url}, not at MIRROR_PUBLIC_URL."
+        found.append(Concern(WARNING, sentence, "kounta-mirror webhooks ensure"))
+    return found
+
+
+def _of_refusals(status: Status) -> list[Concern]:
+    return [
+        Concern(
+            WARNING,
+            f"{one.count:,} refused since {_clock(one.first_at, status.now)}: {one.reason}."
+            + (" Is the token right?" if one.reason == "signature_invalid" else ""),
+        )
+        for one in status.pending.refused
+        if status.now - one.last_at < RECENTLY
+    ]
+
+
+def many(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
+
+
+def seconds_of(age: timedelta) -> float:
+    """Give an age in seconds; the receiver's clock may be a little ahead of ours."""
+    return max(0.0, age.total_seconds())
+
+
+def ago(age: timedelta) -> str:
+    seconds = int(seconds_of(age))
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def _clock(moment: datetime, now: datetime) -> str:
+    """Say when it was; the day only when it was another one."""
+    day = "" if moment.date() == now.date() else f"{moment:%Y-%m-%d} "
+    return f"{day}{moment:%H:%M} UTC"
