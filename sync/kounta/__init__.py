@@ -1,7 +1,7 @@
 """Upstream: the client of Kounta's API, and the only place that speaks HTTP to it."""
 
 from sync.kounta.auth import Auth, BasicAuth
-from sync.kounta.client import API_URL, Kounta, Read
+from sync.kounta.client import API_URL, Kounta
 from sync.kounta.errors import (
     KountaAccessLost,
     KountaError,
@@ -10,22 +10,27 @@ from sync.kounta.errors import (
     KountaUnavailable,
     KountaWrongShape,
 )
+from sync.kounta.fields import AddressFields, Fields
+from sync.kounta.lookups import Read
 from sync.kounta.paging import Page
 from sync.kounta.retries import Retries
 from sync.kounta.shapes import Company
 from sync.kounta.throttle import Budget, BudgetState
 from sync.kounta.webhooks import RegisteredWebhook, Webhooks
+from sync.kounta.writes import Written
 from sync.merge.customers import Address, Customer
 
 __all__ = [
     "API_URL",
     "Address",
+    "AddressFields",
     "Auth",
     "BasicAuth",
     "Budget",
     "BudgetState",
     "Company",
     "Customer",
+    "Fields",
     "Kounta",
     "KountaAccessLost",
     "KountaError",
@@ -38,4 +43,5 @@ __all__ = [
     "RegisteredWebhook",
     "Retries",
     "Webhooks",
+    "Written",
 ]

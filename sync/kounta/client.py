@@ -3,40 +3,27 @@
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Final, Self
+from typing import Final, Self, Unpack
 
 import httpx2
 
 from sync.kounta.auth import Auth
 from sync.kounta.connection import Answer, Call, Connection
 from sync.kounta.errors import KountaRefused
-from sync.kounta.lookups import NOT_FOUND, REDIRECTS, Elsewhere, Trail, checked, one_customer
+from sync.kounta.fields import Fields, to_create, to_update
+from sync.kounta.lookups import NOT_FOUND, REDIRECTS, Elsewhere, Read, Trail, checked, one_customer
 from sync.kounta.origin import Origin
 from sync.kounta.paging import Page, Walk
 from sync.kounta.retries import Retries
 from sync.kounta.shapes import COMPANY, CUSTOMERS, Company, shaped
 from sync.kounta.throttle import Budget, utc_now
 from sync.kounta.webhooks import Webhooks
+from sync.kounta.writes import Writes, Written
 from sync.merge.customers import Customer
 
 API_URL: Final = "https://api.kounta.com"
-
-
-@dataclass(frozen=True)
-class Read:
-    """What upstream says of one customer: None when it answered 404.
-
-    A 404 also comes when access is lost: it is to be believed once `Kounta.proven_after(sent)`. `asked_at`
-    and `answered_at` are by our clock (UTC).
-    """
-
-    customer: Customer | None
-    asked_at: datetime
-    answered_at: datetime
-    sent: int
 
 
 class Kounta:
@@ -78,6 +65,7 @@ class Kounta:
 
         self.webhooks = Webhooks(self._connection, company_id)
         """The registration of this application's webhooks."""
+        self._writes = Writes(self._connection, self._list, self, clock=clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -133,8 +121,7 @@ class Kounta:
 
     async def read(self, customer_id: int, *, priority: int = 0) -> Read:
         """Like `customer`, with what the mirror needs to know about the answer."""
-        if isinstance(customer_id, bool) or customer_id < 1:
-            raise KountaRefused(f"a customer's id is a number from 1, not {customer_id!r}", "Give another id")
+        _check_id(customer_id)
         url = self._origin.at(f"{self._list}/{customer_id}.json")
         call = Call(url, "read", also=frozenset({NOT_FOUND}), priority=priority)
         return await self._connection.ask(call, partial(_read, customer_id))
@@ -179,6 +166,34 @@ class Kounta:
         """Give the customer of this name and phone, None when there is none; all three are needed."""
         return await self._find({"first_name": first_name, "last_name": last_name, "phone": phone}, priority)
 
+    async def create(self, *, priority: int = 0, **fields: Unpack[Fields]) -> Customer:
+        """Create a customer and give it as upstream has it then; first_name and a contact are needed.
+
+        A creation whose fate is unknown is looked up before it is sent again. Raises KountaRefused for what
+        cannot be right, and KountaError with `fate_unknown` when it may have been made and nothing can tell.
+        """
+        return (await self.write_new(fields, priority=priority)).customer
+
+    async def update(self, customer_id: int, *, priority: int = 0, **fields: Unpack[Fields]) -> Customer:
+        """Change what is given of a customer, and nothing else, and give it as upstream has it then.
+
+        None takes a value away; an address is written whole. Raises KountaRefused for what cannot be right.
+        """
+        return (await self.write_changes(customer_id, fields, priority=priority)).customer
+
+    async def write_new(self, fields: Fields, *, priority: int = 0) -> Written:
+        """Like `create`, with what the mirror needs to know about the answer."""
+        checked_fields = to_create(fields)
+        self.require_writable()
+        return await self._writes.create(checked_fields, priority)
+
+    async def write_changes(self, customer_id: int, fields: Fields, *, priority: int = 0) -> Written:
+        """Like `update`, with what the mirror needs to know about the answer."""
+        _check_id(customer_id)
+        checked_fields = to_update(fields)
+        self.require_writable()
+        return await self._writes.update(customer_id, checked_fields, priority)
+
     async def _find(self, wanted: Mapping[str, str], priority: int) -> Customer | None:
         trail = Trail(self._origin, self._list)
         found: Customer | Elsewhere | None = Elsewhere(self._origin.at(f"{self._list}.json", checked(wanted)))
@@ -186,6 +201,11 @@ class Kounta:
             call = Call(found.url, "find", also=REDIRECTS | {NOT_FOUND}, priority=priority)
             found = await self._connection.ask(call, partial(trail.step, found.url))
         return found
+
+
+def _check_id(customer_id: int) -> None:
+    if isinstance(customer_id, bool) or customer_id < 1:
+        raise KountaRefused(f"a customer's id is a number from 1, not {customer_id!r}", "Give another id")
 
 
 def _read(customer_id: int, answer: Answer) -> Read:

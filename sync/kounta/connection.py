@@ -202,9 +202,13 @@ class Connection:
                 self.calls_by_kind[call.kind] += 1
                 body = await _whole_body(response)
         except (TimeoutError, httpx2.TimeoutException) as error:
-            raise _too_slow(status, self.retries.attempt) from error
+            slow = _too_slow(status, self.retries.attempt)
+            slow.unsent = isinstance(error, httpx2.ConnectTimeout)
+            raise slow from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise _cut(status, error) from error
+            cut = _cut(status, error)
+            cut.unsent = isinstance(error, httpx2.ConnectError)
+            raise cut from error
         return Answer(status, response.headers, body, asked_at, answered_at, number, self.sent)
 
     def _refusal(self, answer: Answer, tries: int) -> KountaError:
@@ -222,7 +226,7 @@ class Connection:
 def _may_have_been_done(error: KountaError) -> bool:
     """Whether what was asked for may have been done: no answer, a failure of theirs, an unreadable yes."""
     status = error.status
-    return status is None or status >= _FAILURES or _OK <= status < _REDIRECTS
+    return not error.unsent and (status is None or status >= _FAILURES or _OK <= status < _REDIRECTS)
 
 
 async def _whole_body(response: httpx2.Response) -> bytes:

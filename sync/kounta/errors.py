@@ -43,8 +43,12 @@ class KountaError(Exception):
         self.tries = 1
         self.wait: float | None = None
         """Seconds that upstream asked to wait before the next call, None when it named no time."""
+        self.unsent = False
+        """Whether nothing was sent at all: there was no connection."""
         self.fate_unknown = False
         """Whether what must not be done twice may have been done: look it up before asking again."""
+        self.written_id: int | None = None
+        """The customer that was created or updated all the same: only reading it back failed."""
 
     def conceal(self, hide: Callable[[str], str]) -> None:
         """Take out of every text what `hide` takes out: upstream may repeat the secrets it was sent."""

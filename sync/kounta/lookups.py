@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from sync.kounta.connection import Answer
@@ -16,6 +17,20 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS: Final = 5
 
 _ID: Final = re.compile(r"/([0-9]{1,19})(?:\.json)?$")
+
+
+@dataclass(frozen=True)
+class Read:
+    """What upstream says of one customer: None when it answered 404.
+
+    A 404 also comes when access is lost: it is to be believed once `Kounta.proven_after(sent)`. `asked_at`
+    and `answered_at` are by our clock (UTC).
+    """
+
+    customer: Customer | None
+    asked_at: datetime
+    answered_at: datetime
+    sent: int
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ class Retries:
     attempt: float = 20.0
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.SystemRandom().random
+    read_lag: float = 5.0
+    """How many seconds a read may still show what was before a write: a guess, it has a setting."""
 
     @classmethod
     def sleepless(cls, patience: float = 60.0, attempt: float = 20.0) -> "Retries":

@@ -1,0 +1,318 @@
+"""Customers created and updated: each once, whatever comes back, and as upstream has them afterwards."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from sync.kounta import (
+    BasicAuth,
+    Budget,
+    Customer,
+    Kounta,
+    KountaAccessLost,
+    KountaError,
+    KountaRefused,
+    KountaThrottled,
+    KountaUnavailable,
+    KountaWrongShape,
+    Retries,
+)
+from sync.sandbox import Faults, Sandbox, Settings, serving
+
+LIST = "/v1/companies/5678/customers.json"
+JAMIE: dict[str, Any] = {
+    "first_name": "Jamie",
+    "last_name": "O'Neill & Söhne 🦘",
+    "email": "j+m@shop.example",
+    "phone": "02 8765 4321",
+    "mobile": "+61 400 000 001",
+    "tags": ["vip", 'quo"ted'],
+    "image": "https://img.example/1.png",
+    "primary_address": {
+        "address": "1 George St",
+        "city": "Sydney",
+        "state": "NSW",
+        "postal_code": "0200",
+        "country": "AU",
+    },
+    "shipping_address": None,
+    "reference_id": "00123456789012345678901",
+    "accepts_marketing": True,
+}
+
+
+@asynccontextmanager
+async def local_kounta(
+    *, faults: Faults | None = None, retries: Retries | None = None, read_only: bool = False, **settings: Any
+) -> AsyncIterator[tuple[Sandbox, Kounta]]:
+    sandbox = Sandbox(
+        Settings(requests_per_minute=100_000, **settings), faults or Faults(), seed=7, customers=3
+    )
+    async with (
+        serving(sandbox) as url,
+        Kounta(
+            5678,
+            auth=BasicAuth("sandbox-client", "sandbox-secret"),
+            api_url=url,
+            budget=Budget.endless(),
+            retries=retries or Retries.sleepless(),
+            read_only=read_only,
+        ) as kounta,
+    ):
+        yield sandbox, kounta
+
+
+def created(sandbox: Sandbox) -> int:
+    return sandbox.company.changes["customers/created"]
+
+
+def carried(customer: Customer) -> dict[str, Any]:
+    return customer.model_dump(exclude={"id", "created_at", "updated_at"}, exclude_unset=True)
+
+
+@pytest.mark.parametrize("created_body", [True, False])
+@pytest.mark.parametrize("location", ["absolute", "relative"])
+async def test_a_customer_is_created_and_given_as_upstream_has_it(
+    *, created_body: bool, location: str
+) -> None:
+    async with local_kounta(created_body=created_body, location=location) as (sandbox, kounta):
+        customer = await kounta.create(**JAMIE)
+        assert carried(customer) == JAMIE
+        assert sandbox.company.customer(customer.id).reference_ids == {
+            "sandbox-client": JAMIE["reference_id"]
+        }
+        assert kounta.calls == (1 if created_body else 2)
+
+
+async def test_only_what_is_given_is_changed() -> None:
+    async with local_kounta() as (sandbox, kounta):
+        jamie = await kounta.create(**JAMIE)
+        changed = await kounta.update(jamie.id, last_name=None, tags=["gold"])
+        assert carried(changed) == JAMIE | {"last_name": None, "tags": ["gold"]}
+        assert (await kounta.customer(jamie.id)) is not None
+        assert sandbox.company.changes["customers/updated"] == 1
+
+
+async def test_an_address_alone_is_changed() -> None:
+    async with local_kounta() as (_, kounta):
+        jamie = await kounta.create(**JAMIE)
+        moved = await kounta.update(jamie.id, primary_address={"city": "Auckland", "country": "NZ"})
+        assert moved.primary_address is not None
+        assert moved.primary_address.city == "Auckland"
+        assert carried(moved) | {"primary_address": None} == JAMIE | {"primary_address": None}
+
+
+async def test_what_cannot_be_right_is_refused_before_upstream_is_asked() -> None:
+    async with local_kounta() as (_, kounta):
+        with pytest.raises(KountaRefused, match="needs an e-mail address or a phone"):
+            await kounta.create(first_name="Jamie")
+        with pytest.raises(KountaRefused, match="AU is meant"):
+            await kounta.create(first_name="Jamie", phone="1", primary_address={"country": "Australia"})
+        with pytest.raises(KountaRefused, match="would update nothing"):
+            await kounta.update(7)
+        with pytest.raises(KountaRefused, match="a number from 1"):
+            await kounta.update(0, last_name="McDonald")
+        assert kounta.calls == 0
+
+
+async def test_a_read_only_client_writes_nothing() -> None:
+    async with local_kounta(read_only=True) as (_, kounta):
+        with pytest.raises(KountaRefused, match="KOUNTA_READ_ONLY"):
+            await kounta.create(**JAMIE)
+        with pytest.raises(KountaRefused, match="KOUNTA_READ_ONLY"):
+            await kounta.update(7, last_name="McDonald")
+        assert kounta.calls == 0
+
+
+async def test_an_update_of_a_customer_that_is_not_there_is_an_error() -> None:
+    async with local_kounta() as (_, kounta):
+        with pytest.raises(KountaError, match="There is no customer 9") as caught:
+            await kounta.update(9, last_name="McDonald")
+        assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("taken", [400, 409, 422])
+async def test_a_mobile_that_another_customer_has_is_refused_by_upstream(taken: int) -> None:
+    async with local_kounta(mobile_taken=taken) as (sandbox, kounta):
+        await kounta.create(**JAMIE)
+        with pytest.raises(KountaError, match="Another customer has this mobile") as caught:
+            await kounta.create(first_name="Ann", mobile=JAMIE["mobile"])
+        assert (caught.value.status, created(sandbox)) == (taken, 1)
+
+
+@pytest.mark.parametrize("fault", ["server_errors", "cut_bodies", "html_answers", "wrong_answers", "hangs"])
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("known_by", ["reference_id", "mobile", "email", "name and phone"])
+async def test_a_creation_of_unknown_fate_is_looked_up_and_never_made_twice(
+    fault: str, *, done: bool, known_by: str
+) -> None:
+    ways = {"name and phone": ("first_name", "last_name", "phone")}
+    given = {name: JAMIE[name] for name in {"first_name", "phone", *ways.get(known_by, (known_by,))}}
+    faults = Faults(fault_after_write=float(done), hang_seconds=0.6)
+    async with local_kounta(faults=faults, retries=Retries.sleepless(attempt=0.3)) as (sandbox, kounta):
+        sandbox.calls.ask([fault])
+        customer = await kounta.create(**given)
+        assert created(sandbox) == 1
+        assert customer.id == max(one.id for one in sandbox.company.customers)
+        assert customer.first_name == "Jamie"
+
+
+async def test_a_creation_that_no_look_up_can_find_fails_and_says_so() -> None:
+    async with local_kounta() as (sandbox, kounta):
+        sandbox.calls.ask(["server_errors"])
+        with pytest.raises(KountaUnavailable, match=r"may have been made.*Look for it at Kounta") as caught:
+            await kounta.create(first_name="Jamie", phone="02 8765 4321")
+        assert caught.value.fate_unknown
+        assert sandbox.calls.total == 1
+
+
+async def test_one_who_is_much_like_it_is_not_taken_for_it() -> None:
+    async with local_kounta() as (sandbox, kounta):
+        sandbox.company.create({"first_name": "Jamie", "email": "j@shop.example", "tags": ("old",)})
+        sandbox.calls.ask(["server_errors"])
+        with pytest.raises(KountaUnavailable, match=r"is much like it, but not the same") as caught:
+            await kounta.create(first_name="Jamie", email="j@shop.example", tags=["new"])
+        assert caught.value.fate_unknown
+
+
+async def test_a_look_up_that_fails_too_leaves_the_fate_unknown() -> None:
+    async with local_kounta() as (sandbox, kounta):
+        sandbox.calls.ask(["server_errors"])
+        sandbox.faults.lost_access = "403"
+        with pytest.raises(KountaUnavailable, match="no look-up could tell: answered 403") as caught:
+            await kounta.create(**JAMIE)
+        assert caught.value.fate_unknown
+
+
+async def test_a_creation_that_fails_each_time_is_given_up() -> None:
+    async with local_kounta(faults=Faults(fault_after_write=0)) as (sandbox, kounta):
+        sandbox.calls.ask(["server_errors", "none"] * 3)
+        with pytest.raises(KountaUnavailable, match=r"\(3 tries\).*was not made") as caught:
+            await kounta.create(**JAMIE)
+        assert (caught.value.fate_unknown, created(sandbox)) == (False, 0)
+
+
+async def test_a_limit_that_is_reached_made_nothing_and_is_waited_for() -> None:
+    async with local_kounta() as (sandbox, kounta):
+        sandbox.calls.ask(["too_many"])
+        customer = await kounta.create(**JAMIE)
+        assert (customer.first_name, created(sandbox)) == ("Jamie", 1)
+
+
+async def test_what_was_never_sent_is_no_creation_of_unknown_fate() -> None:
+    async with Kounta(
+        5678,
+        auth=BasicAuth("shop", "s3cret"),
+        api_url="http://127.0.0.1:1",
+        budget=Budget.endless(),
+        retries=Retries.sleepless(patience=5),
+    ) as kounta:
+        with pytest.raises(KountaUnavailable, match="no connection") as caught:
+            await kounta.create(**JAMIE)
+        assert not caught.value.fate_unknown
+        assert caught.value.tries > 1
+
+
+@pytest.mark.parametrize("fault", ["server_errors", "cut_bodies", "html_answers", "wrong_answers"])
+async def test_an_update_is_tried_again(fault: str) -> None:
+    async with local_kounta() as (sandbox, kounta):
+        jamie = await kounta.create(**JAMIE)
+        sandbox.calls.ask([fault])
+        changed = await kounta.update(jamie.id, email="new@shop.example")
+        assert changed.email == "new@shop.example"
+        assert sandbox.company.customer(jamie.id).email == "new@shop.example"
+
+
+async def test_reads_that_lag_are_waited_for() -> None:
+    faults = Faults(read_lag_seconds=0.4)
+    async with local_kounta(faults=faults, retries=Retries(read_lag=1.0)) as (sandbox, kounta):
+        jamie = await kounta.create(**JAMIE)
+        assert carried(jamie) == JAMIE
+        sandbox.calls.ask(["server_errors"])
+        sandbox.faults.fault_after_write = 1.0
+        ann = await kounta.create(first_name="Ann", email="ann@shop.example")
+        assert (ann.first_name, created(sandbox)) == ("Ann", 2)
+
+
+@pytest.fixture
+def whole() -> dict[str, Any]:
+    return {"id": 7, **JAMIE, "updated_at": "2026-11-24T10:00:00+00:00"}
+
+
+async def test_a_place_on_another_host_is_not_followed(
+    upstream: Any, kounta: Kounta, whole: dict[str, Any]
+) -> None:
+    upstream.answer(LIST, b"", 201, Location="https://elsewhere.example/v1/companies/5678/customers/7")
+    upstream.answer(f"{LIST}?reference_id=00123456789012345678901", [whole])
+    upstream.answer("/v1/companies/5678/customers/7.json", whole)
+    assert (await kounta.create(**JAMIE)).id == 7
+    assert [asked.method for asked in upstream.asked] == ["POST", "GET", "GET"]
+
+
+async def test_a_customer_that_was_made_but_cannot_be_read_is_named(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, b"", 201, Location="/v1/companies/5678/customers/7")
+    upstream.answer("/v1/companies/5678/customers/7.json", {"error": "no_access"}, 403)
+    with pytest.raises(KountaAccessLost, match="customer 7 was written, but could not be read") as caught:
+        await kounta.create(**JAMIE)
+    assert caught.value.written_id == 7
+
+
+async def test_a_customer_that_is_never_shown_is_named(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, b"", 201, Location="/v1/companies/5678/customers/7")
+    upstream.answer("/v1/companies/5678/customers/7.json", b"", 404)
+    with pytest.raises(
+        KountaUnavailable, match=r"Kounta does not show it.*need not be written again"
+    ) as caught:
+        await kounta.create(**JAMIE)
+    assert caught.value.written_id == 7
+
+
+@pytest.mark.parametrize("answer", [{"status": 204}, {"status": 200}, {"status": 200, "body": {"id": 7}}])
+async def test_an_update_that_answers_little_is_read(
+    upstream: Any, kounta: Kounta, whole: dict[str, Any], answer: dict[str, Any]
+) -> None:
+    upstream.answer("/v1/companies/5678/customers/7.json", **answer)
+    upstream.answer("/v1/companies/5678/customers/7.json", whole)
+    changed = await kounta.update(7, last_name=JAMIE["last_name"])
+    assert changed.last_name == JAMIE["last_name"]
+    assert [asked.method for asked in upstream.asked] == ["PUT", "GET"]
+
+
+async def test_an_update_that_names_another_customer_is_an_error(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer("/v1/companies/5678/customers/7.json", {"id": 8})
+    with pytest.raises(KountaWrongShape, match="expected was customer 7, and customer 8 came"):
+        await kounta.update(7, last_name="McDonald")
+    assert len(upstream.asked) == 3
+
+
+async def test_a_long_closing_of_the_budget_is_no_unknown_fate(
+    upstream: Any, connect: Callable[..., Kounta]
+) -> None:
+    kounta = connect(budget=Budget(100_000))
+    upstream.answer(LIST, b"Limit exceeded", 429, Retry_After="3000")
+    with pytest.raises(KountaThrottled) as caught:
+        await kounta.create(**JAMIE)
+    assert not caught.value.fate_unknown
+
+
+async def test_a_hundred_creations_at_once_over_all_faults_make_each_customer_once_at_most() -> None:
+    faults = Faults(too_many=0.01, server_errors=0.02, cut_bodies=0.01, html_answers=0.01, wrong_answers=0.01)
+    async with local_kounta(faults=faults) as (sandbox, kounta):
+        names = [f"Guest {number:03}" for number in range(100)]
+        outcomes = await asyncio.gather(
+            *(kounta.create(first_name=name, email=f"{name[-3:]}@shop.example") for name in names),
+            return_exceptions=True,
+        )
+        made = [
+            one.first_name for one in sandbox.company.customers if (one.first_name or "").startswith("Guest")
+        ]
+        assert len(made) == len(set(made))
+        for name, outcome in zip(names, outcomes, strict=True):
+            if isinstance(outcome, Customer):
+                assert (outcome.first_name, name in made) == (name, True)
+            else:
+                assert isinstance(outcome, KountaError)
+        assert sandbox.calls.by_fault.total() > 5
