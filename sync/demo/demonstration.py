@@ -17,8 +17,10 @@ from typing import Any, Final, Self
 
 import httpx2
 
+from receiver.local import connect_locally
 from sync.demo.comparison import counted, wrong_rows
 from sync.demo.processes import ProcessFailedError, Service, run
+from sync.mirror.store import OWNER
 
 COMPANY: Final = 5678
 CALLS_A_MINUTE: Final = 6000
@@ -183,9 +185,16 @@ class Demonstration:
         async with _deadline(DRAIN_SECONDS, f"The worker does not come to an end. {worker.last_words()}"):
             while True:
                 stored = counted(inbox, "SELECT 'stored', count(*) FROM deliveries").get("stored", 0)
-                if stored <= sum(counted(mirror, _VERDICTS).values()):
+                if stored <= sum(counted(mirror, _VERDICTS).values()) and await self._worker_answers():
                     return
                 await asyncio.sleep(0.1)
+
+    async def _worker_answers(self) -> bool:
+        """Say whether the worker is there: one that was just killed is on its way back."""
+        client = connect_locally(self.data_dir, OWNER)
+        if client is not None:
+            await client.aclose()
+        return client is not None
 
     async def _answers(self, url: str, service: Service) -> None:
         async with (

@@ -123,7 +123,7 @@ class Deletions:
                     record = batch.records[customer_id]
                     if customer_id in batch.doubts:
                         continue
-                    if record.settled_at > missing_at:
+                    if record.settled_at + self._timing.read_after > missing_at:
                         batch.doubt(customer_id, Reason.CONTRADICTED, now + self._timing.read_after)
                         continue
                     decision = accept_missing(record, arrived_at=missing_at, position=batch.progress.position)

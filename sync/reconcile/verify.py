@@ -10,8 +10,8 @@ from typing import Final
 import structlog
 
 from sync.kounta import Kounta, KountaAccessLost, KountaError, KountaThrottled, Read
-from sync.merge.decisions import Kind, accept, merge
-from sync.merge.doubts import Doubt, Timing, is_fenced
+from sync.merge.decisions import Kind, accept, accept_missing_unknown, merge
+from sync.merge.doubts import Doubt, Reason, Timing, is_fenced
 from sync.merge.snapshots import Lens, Source, UnreadableError
 from sync.mirror.batch import Batch
 from sync.mirror.store import Mirror
@@ -112,9 +112,9 @@ class Verifier:
             )
             if read.customer is None and not fenced:
                 if record is None:
-                    batch.settle(customer_id)
+                    self._take_unknown(batch, doubt, read, position)
                 else:
-                    batch.hold_delete(customer_id, read.answered_at)
+                    batch.hold_delete(customer_id, read.asked_at)
                     self._deletions.note_missing(customer_id, read.sent)
                 return Outcome.MISSING
             if read.customer is not None:
@@ -136,6 +136,15 @@ class Verifier:
                 if decision.doubt is not None:
                     batch.doubt(customer_id, decision.doubt, now + self._timing.read_after)
             return self._fence(batch, customer_id, now)
+
+    def _take_unknown(self, batch: Batch, doubt: Doubt, read: Read, position: int) -> None:
+        """Settle the doubt of a customer that neither side has; a failed delivery leaves a tombstone."""
+        if doubt.reason is Reason.FAILED:
+            decision = accept_missing_unknown(
+                doubt.customer_id, self._lens.subscription, arrived_at=read.answered_at, position=position
+            )
+            batch.decide(decision, source=Source.VERIFICATION, at=self._clock())
+        batch.settle(doubt.customer_id)
 
     def _fence(self, batch: Batch, customer_id: int, now: datetime) -> Outcome:
         record = batch.records.get(customer_id)
