@@ -1,0 +1,192 @@
+"""`status` over real files: what is there, what is not, and never a false alarm while deliveries come in."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+
+from receiver.database import NewerDatabase
+from receiver.local import serve_locally
+from sync import apply
+from sync.mirror.store import OWNER
+from sync.mirror.sweeps import begin_sweep, end_sweep
+from sync.settings import MirrorSettings
+from sync.status import Status, status_of
+
+
+def settings_of(directory: Path, company: int = 5678) -> MirrorSettings:
+    return MirrorSettings(MIRROR_DATA_DIR=directory, KOUNTA_COMPANY_ID=company)
+
+
+def names_in(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+async def looked(house: Any, company: int = 5678) -> Status:
+    return await status_of(settings_of(house.directory, company), house.now)
+
+
+async def said(directory: Path, *options: str) -> tuple[int, str, str]:
+    """Run `status` as a person does; give exit code, stdout, stderr."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "sync", "status", *options],
+        env={**inherited, "MIRROR_DATA_DIR": str(directory), "KOUNTA_COMPANY_ID": "5678"},
+        cwd=directory,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, complaint = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode or 0, out.decode(), complaint.decode()
+
+
+@pytest.fixture
+async def well(house: Any) -> AsyncIterator[Any]:
+    """A house in which a worker runs, and has swept."""
+    sweep = await begin_sweep(house.mirror, "backfill", house.now)
+    await end_sweep(house.mirror, sweep, house.now, None)
+    async with serve_locally(Starlette(), house.directory, OWNER):
+        yield house
+
+
+async def test_with_no_files_at_all_it_says_what_to_start(tmp_path: Path, empty_house: Any) -> None:
+    status = await looked(empty_house)
+    assert [one.action for one in status.concerns()] == ["kounta-mirror worker", "kounta-mirror receiver"]
+    assert names_in(tmp_path) == []  # looking makes nothing
+
+
+async def test_with_an_inbox_alone_its_deliveries_wait(empty_house: Any) -> None:
+    async with await empty_house.new_inbox() as inbox:
+        await inbox.append(5678, "customers/updated", {}, b"{}")
+        inbox.refuse(5678, "signature_invalid")
+    empty_house.at(700)
+    status = await looked(empty_house)
+    deliveries = status.as_json()["deliveries"]
+    assert (deliveries["pending"], sum(deliveries.values())) == (1, 1)
+    assert status.as_json()["refused"]["signature_invalid"]["count"] == 1
+    assert [one.sentence for one in status.concerns()] == [
+        "The worker does not run.",
+        "1 delivery waits, the oldest for 11 min.",
+        "1 refused since 12:00 UTC: signature_invalid. Is the token right?",
+    ]
+
+
+async def test_figures_come_from_both_files(well: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    await well.post(well.customer(1))
+    await well.post(well.customer(2))
+    await well.post(well.customer(2), "deleted")
+    await well.post(b"no JSON")
+    await well.apply()
+    await well.post(well.customer(1))
+    well.at(40)
+    status = await looked(well)
+    deliveries = status.as_json()["deliveries"]
+    assert {name: count for name, count in deliveries.items() if count} == {
+        "pending": 1,
+        "applied": 2,
+        "tombstoned": 1,
+        "quarantined": 1,
+    }
+    assert status.as_json()["customers"] == {"live": 1, "deleted": 1, "verified": 0, "partial": 0}
+    assert status.as_json()["verifications"]["due"] == 2
+    assert status.as_json()["freshness"]["oldest_pending_seconds"] == 40.0
+    assert [one.sentence for one in status.concerns()] == ["1 delivery could not be read."]
+
+
+async def test_another_companys_mirror_is_told(well: Any) -> None:
+    await well.post(well.customer(1))
+    await well.apply()
+    status = await looked(well, company=99)
+    assert status.sentence() == "The mirror holds nothing of company 99. Is KOUNTA_COMPANY_ID right?"
+
+
+async def test_an_inbox_that_the_mirror_has_not_read_yet_is_no_fault(well: Any) -> None:
+    for id_ in (1, 2, 3):
+        await well.post(well.customer(id_))
+    await well.apply()
+    await well.inbox.close()
+    for path in well.directory.glob("inbox.db*"):
+        path.unlink()
+    status = await looked(well)
+    assert [one.sentence for one in status.concerns()] == ["No receiver has run yet."]
+    well.inbox = await well.stack.enter_async_context(await well.new_inbox())
+    await well.post(well.customer(4))
+    status = await looked(well)
+    assert (status.concerns(), status.pending.count) == ([], 1)
+
+
+async def test_it_raises_no_false_alarm_while_deliveries_come_and_are_applied(well: Any) -> None:
+    stop = asyncio.Event()
+
+    async def come() -> None:
+        for number in range(400):
+            await well.post(well.customer(number % 20 + 1))
+        stop.set()
+
+    async def be_applied() -> None:
+        while not stop.is_set():
+            await well.apply()
+
+    async def be_looked_at() -> int:
+        looks = 0
+        while not stop.is_set():
+            assert (await looked(well)).concerns() == []
+            looks += 1
+        return looks
+
+    _, _, looks = await asyncio.gather(come(), be_applied(), be_looked_at())
+    await well.apply()
+    assert looks > 1
+    assert (await looked(well)).as_json()["deliveries"]["pending"] == 0
+
+
+async def test_a_newer_mirror_is_one_sentence(house: Any) -> None:
+    async with house.mirror.transaction() as connection:
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(NewerDatabase, match="9999"):
+        await looked(house)
+    code, out, complaint = await said(house.directory, "--check")
+    assert (code, out, complaint.count("\n")) == (2, "", 1)
+    assert (await said(house.directory))[0] == 1
+
+
+async def test_check_ends_as_monitors_expect(well: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await said(well.directory, "--check"))[:2] == (0, OK)
+    await well.post(well.customer(1))
+    monkeypatch.setattr(apply, "merge", lambda *_: 1 / 0)
+    await well.apply()
+    code, out, _ = await said(well.directory, "--check")
+    assert code == 1
+    assert out.startswith(
+        "1 delivery could not be applied. → kounta-mirror deliveries replay --verdict failed\n"
+    )
+    async with well.mirror.transaction() as connection:
+        await connection.exec_driver_sql("UPDATE _verdict_counts SET count = 0")
+    code, out, _ = await said(well.directory, "--check")
+    assert code == 2
+    assert out.startswith("1 delivery has no verdict: a fault of this program.")
+    assert (await said(well.directory))[0] == 0
+
+
+async def test_json_is_one_value_on_stdout(well: Any) -> None:
+    code, out, complaint = await said(well.directory, "--json")
+    assert (code, complaint) == (0, "")
+    assert json.loads(out)["sentence"] == "OK, 0 customers, no delivery yet."
+
+
+OK = """\
+OK, 0 customers, no delivery yet.
+
+deliveries    none
+customers     none
+to be read    none
+last sweep    2026-11-24T12:00:00.000Z
+oldest proof  none yet
+"""

@@ -1,0 +1,283 @@
+"""What `status` says in each state: a sentence first, then what needs attention and the command for it."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from receiver.inbox import Refusal
+from sync.concerns import CRITICAL, WARNING
+from sync.mirror.figures import Figures
+from sync.mirror.progress import Progress
+from sync.mirror.sweeps import SweepRow
+from sync.status import Pending, Status
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SWEEP = SweepRow(
+    1, "backfill", NOON - timedelta(hours=2), NOON - timedelta(hours=1), True, None, 10_412, None
+)
+FIGURES = Figures(
+    progress=Progress(inbox_id="one", position=7),
+    live=10_412,
+    deleted=3,
+    verified=10_000,
+    partial=0,
+    verdicts={"applied": 5, "unchanged": 2},
+    doubts={"confirmation": 2, "stale": 1},
+    held_deletes=0,
+    oldest_verified_at=NOON - timedelta(days=2),
+    last_quarantined_at=None,
+    last_delivery_at=NOON,
+    last_sweep_at=NOON,
+)
+WELL = Status(
+    now=NOON,
+    company_id=5678,
+    running=True,
+    has_inbox=True,
+    has_mirror=True,
+    figures=FIGURES,
+    pending=Pending(accepted=(7, 7), newest=NOON - timedelta(seconds=40)),
+    newest_sweep=SWEEP,
+    complete_sweep=SWEEP,
+    requests_per_minute=60.0,
+)
+
+
+def with_progress(**fields: Any) -> Status:
+    return replace(WELL, figures=replace(FIGURES, progress=replace(FIGURES.progress, **fields)))
+
+
+def with_figures(**fields: Any) -> Status:
+    return replace(WELL, figures=replace(FIGURES, **fields))
+
+
+def with_pending(**fields: Any) -> Status:
+    return replace(WELL, pending=replace(WELL.pending, **fields))
+
+
+def ago(**time: float) -> datetime:
+    return NOON - timedelta(**time)
+
+
+def test_all_is_well() -> None:
+    assert WELL.concerns() == []
+    assert WELL.sentence() == "OK, 10,412 customers, newest delivery 40 s ago."
+
+
+@pytest.mark.parametrize(
+    ("newest", "heard"),
+    [
+        (None, "no delivery yet"),
+        (ago(seconds=-3), "newest delivery 0 s ago"),
+        (ago(seconds=119), "newest delivery 119 s ago"),
+        (ago(minutes=2), "newest delivery 2 min ago"),
+        (ago(hours=3), "newest delivery 3 h ago"),
+        (ago(days=9), "newest delivery 9 d ago"),
+    ],
+)
+def test_the_newest_delivery_is_told_by_its_age(newest: datetime | None, heard: str) -> None:
+    assert with_pending(newest=newest).sentence() == f"OK, 10,412 customers, {heard}."
+
+
+NAMED = {
+    "the worker is stopped": (
+        replace(WELL, running=False),
+        (CRITICAL, "The worker does not run.", "kounta-mirror worker"),
+    ),
+    "there is no inbox": (
+        replace(WELL, has_inbox=False, pending=Pending()),
+        (WARNING, "No receiver has run yet.", "kounta-mirror receiver"),
+    ),
+    "the mirror is another company's": (
+        replace(WELL, figures=None),
+        (CRITICAL, "The mirror holds nothing of company 5678. Is KOUNTA_COMPANY_ID right?", None),
+    ),
+    "deliveries wait": (
+        with_pending(count=1, accepted=(8, 8), oldest=ago(seconds=61)),
+        (WARNING, "1 delivery waits, the oldest for 61 s.", None),
+    ),
+    "deliveries wait long": (
+        with_pending(count=1200, accepted=(1207, 1207), oldest=ago(minutes=11)),
+        (CRITICAL, "1,200 deliveries wait, the oldest for 11 min.", None),
+    ),
+    "a delivery failed": (
+        with_figures(verdicts={"applied": 6, "failed": 1}),
+        (
+            WARNING,
+            "1 delivery could not be applied.",
+            "kounta-mirror deliveries replay --verdict failed",
+        ),
+    ),
+    "deliveries were unreadable": (
+        with_figures(verdicts={"applied": 5, "quarantined": 2}, last_quarantined_at=ago(hours=23)),
+        (
+            WARNING,
+            "2 deliveries could not be read.",
+            "kounta-mirror deliveries list --verdict quarantined",
+        ),
+    ),
+    "deliveries are lost": (
+        with_pending(accepted=(9, 12)),
+        (CRITICAL, "2 deliveries have no verdict: a fault of this program.", None),
+    ),
+    "verdicts are too many": (
+        with_pending(accepted=(3, 5)),
+        (
+            CRITICAL,
+            (
+                "2 deliveries that the mirror knows were never accepted: "
+                "this inbox is an older copy of the one it read."
+            ),
+            "kounta-mirror worker",
+        ),
+    ),
+    "the inbox has a hole": (
+        replace(with_progress(sweep_due="gap", missing=3), pending=replace(WELL.pending, accepted=(10, 10))),
+        (
+            WARNING,
+            "3 deliveries are missing from the inbox; a sweep will find what they said.",
+            "kounta-mirror reconcile",
+        ),
+    ),
+    "the inbox is another one": (
+        with_progress(sweep_due="gap"),
+        (
+            WARNING,
+            "Deliveries may be missing; a sweep will find what they said.",
+            "kounta-mirror reconcile",
+        ),
+    ),
+    "the receiver's disk was full": (
+        with_pending(failed_commits_at=ago(hours=3)),
+        (WARNING, "The receiver could not store deliveries at 09:00 UTC.", "df -h"),
+    ),
+    "upstream refuses": (
+        with_progress(
+            upstream_failure="the credentials\nare wrong (401)", upstream_failure_since=ago(days=1)
+        ),
+        (CRITICAL, "Kounta refuses since 2026-11-23 12:00 UTC: the credentials are wrong (401)", None),
+    ),
+    "deletions are held": (
+        with_figures(held_deletes=1200),
+        (
+            WARNING,
+            "1,200 deletions are held: many at once.",
+            "kounta-mirror reconcile --allow-deletes 1200",
+        ),
+    ),
+    "the first sweep goes on": (
+        replace(WELL, complete_sweep=None, newest_sweep=replace(SWEEP, finished_at=None, listed=4_000)),
+        (WARNING, "The first sweep has not ended; 4,000 customers were listed.", None),
+    ),
+    "signatures do not verify": (
+        with_pending(refused=(Refusal("signature_invalid", 14, ago(hours=2.8), ago(hours=1)),)),
+        (WARNING, "14 refused since 09:12 UTC: signature_invalid. Is the token right?", None),
+    ),
+    "bodies are too large": (
+        with_pending(refused=(Refusal("body_too_large", 1, ago(days=9), ago(hours=1)),)),
+        (WARNING, "1 refused since 2026-11-15 12:00 UTC: body_too_large.", None),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_needs_attention_is_told_with_the_command_for_it(name: str) -> None:
+    status, (severity, sentence, action) = NAMED[name]
+    (concern,) = status.concerns()
+    assert (concern.severity, concern.sentence, concern.action) == (severity, sentence, action)
+    assert status.sentence() == (f"{sentence} → {action}" if action else sentence)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        with_pending(count=3, accepted=(10, 10), oldest=ago(seconds=59)),
+        with_pending(accepted=(6, 9)),  # two came and were applied while status looked
+        with_pending(accepted=None),  # this inbox is not the one that the mirror read
+        with_figures(verdicts={"quarantined": 7}, last_quarantined_at=ago(hours=25)),
+        with_pending(failed_commits_at=ago(hours=25)),
+        with_pending(refused=(Refusal("signature_invalid", 14, ago(days=3), ago(days=2)),)),
+        with_progress(missing=3, position=10, ruled_elsewhere=3),  # a sweep has mended it
+    ],
+)
+def test_what_is_over_or_not_yet_so_is_not_told(status: Status) -> None:
+    assert status.concerns() == []
+
+
+def test_the_worst_comes_first_and_the_rest_is_counted() -> None:
+    status = replace(with_figures(held_deletes=20), running=False)
+    assert status.sentence() == "The worker does not run. → kounta-mirror worker (1 more below)"
+    assert [one.severity for one in status.concerns()] == [CRITICAL, WARNING]
+
+
+def test_the_json_has_every_key_that_others_rely_on() -> None:
+    progress = replace(
+        FIGURES.progress, last_call_at=ago(seconds=1), closed_until=NOON + timedelta(seconds=30)
+    )
+    status = replace(
+        WELL,
+        figures=replace(FIGURES, progress=progress),
+        pending=replace(
+            WELL.pending,
+            count=2,
+            oldest=ago(seconds=2),
+            accepted=(9, 9),
+            refused=(Refusal("signature_missing", 1, ago(days=2), ago(days=2)),),
+        ),
+    )
+    said = status.as_json()
+    assert said.pop("registration", None) is None
+    assert said == {
+        "sentence": "OK, 10,412 customers, newest delivery 40 s ago.",
+        "attention": [],
+        "worker_running": True,
+        "deliveries": {
+            "pending": 2,
+            "applied": 5,
+            "unchanged": 2,
+            "stale": 0,
+            "tombstoned": 0,
+            "contradicted": 0,
+            "quarantined": 0,
+            "failed": 0,
+        },
+        "customers": {"live": 10_412, "deleted": 3, "verified": 10_000, "partial": 0},
+        "verifications": {"due": 3, "by_reason": {"confirmation": 2, "stale": 1}},
+        "held_deletes": 0,
+        "sweep": {"last_at": "2026-11-24T11:00:00.000Z", "running": False, "complete": True},
+        "drift": {"rate": None, "low": None, "high": None},
+        "webhook_loss": None,
+        "freshness": {
+            "oldest_pending_seconds": 2.0,
+            "oldest_verified_at": "2026-11-22T12:00:00.000Z",
+        },
+        "budget": {
+            "requests_per_minute": 60.0,
+            "last_call_at": "2026-11-24T11:59:59.000Z",
+            "closed_until": "2026-11-24T12:00:30.000Z",
+        },
+        "refused": {
+            "signature_missing": {
+                "count": 1,
+                "since": "2026-11-22T12:00:00.000Z",
+                "last_at": "2026-11-22T12:00:00.000Z",
+            }
+        },
+    }
+
+
+def test_the_json_has_the_same_keys_when_nothing_has_run_yet() -> None:
+    nothing = Status(NOON, 5678, False, False, False, None, Pending(), None, None, 60.0)
+    said, well = nothing.as_json(), WELL.as_json()
+    assert said.keys() == well.keys()
+    nested = {"deliveries", "customers", "verifications", "sweep", "drift", "freshness", "budget"}
+    assert {name: said[name].keys() for name in nested} == {name: well[name].keys() for name in nested}
+    assert set(said["deliveries"].values()) == set(said["customers"].values()) == {0}
+    assert said["sweep"] == {"last_at": None, "running": False, "complete": False}
+
+
+def test_a_clock_that_is_ahead_makes_no_negative_age() -> None:
+    status = with_pending(count=1, accepted=(8, 8), oldest=ago(seconds=-5))
+    assert status.as_json()["freshness"]["oldest_pending_seconds"] == 0.0
