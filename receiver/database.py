@@ -143,7 +143,12 @@ class WritingThread:
 
     def __init__(self, path: Path) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
-        self._engine = create_engine("sqlite://", creator=lambda: _connect(path, "rwc"), poolclass=StaticPool)
+        self._engine = create_engine(
+            "sqlite://",
+            creator=lambda: _connect(path, "rwc"),
+            poolclass=StaticPool,
+            hide_parameters=True,  # an error goes to logs; what people are called does not
+        )
         _equip(self._engine, _WRITER, "BEGIN IMMEDIATE")
 
     async def transact(self, act: Callable[[Connection], Result]) -> Result:
@@ -278,6 +283,7 @@ def _engine(path: Path, *, mode: str, pragmas: tuple[str, ...], begin: str, size
         poolclass=AsyncAdaptedQueuePool,
         pool_size=size,
         max_overflow=0,
+        hide_parameters=True,
         pool_reset_on_return=None,  # Connection ends its transactions; one rollback more is a thread hop more
     )
 

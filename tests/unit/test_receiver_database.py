@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -217,3 +218,21 @@ def test_a_file_that_is_no_database_is_told_and_kept(tmp_path: Path, history: Pa
     with pytest.raises(MigrationFailed, match="not a database"):
         migrate(path, str(history))
     assert path.read_bytes().startswith(b"a letter to a friend")
+
+
+async def test_an_error_of_a_statement_does_not_repeat_what_was_written(tmp_path: Path) -> None:
+    engine = open_writer(tmp_path / "mirror.db")
+    thread = WritingThread(tmp_path / "inbox.db")
+    name = {"name": "Jamie McDonald"}
+    statement = text("INSERT INTO nowhere (name) VALUES (:name)")
+    try:
+        with pytest.raises(DBAPIError) as of_engine:
+            async with engine.begin() as connection:
+                await connection.execute(statement, name)
+        with pytest.raises(DBAPIError) as of_thread:
+            await thread.transact(lambda connection: connection.execute(statement, name))
+    finally:
+        await engine.dispose()
+        await thread.close()
+    assert "Jamie" not in str(of_engine.value)
+    assert "Jamie" not in str(of_thread.value)
