@@ -1,6 +1,7 @@
 """Everything behind the log, put together for the process that owns the mirror: the worker, or a command."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,8 +9,9 @@ from datetime import UTC, datetime
 import httpx2
 
 from sync.apply import Applier
-from sync.kounta import BasicAuth, Budget, BudgetState, Kounta
+from sync.kounta import BasicAuth, Budget, BudgetState, Kounta, Retries
 from sync.merge.snapshots import Lens
+from sync.mirror.queue import await_nobody
 from sync.mirror.store import Mirror
 from sync.reconcile.deletions import Deletions
 from sync.reconcile.reconciler import Reconciler
@@ -55,8 +57,12 @@ async def open_engine(
     *,
     clock: Callable[[], datetime] = utc_now,
     transport: httpx2.AsyncBaseTransport | None = None,
+    retries: Retries | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncIterator[Engine]:
     """Own the mirror and make the parts; `purpose` is what another would-be owner is told.
+
+    `clock`, `transport`, `retries` and `sleep` are for those who keep time or carry calls themselves.
 
     Raises OwnedElsewhere and whatever else keeps the mirror from being opened, each one sentence.
     """
@@ -71,10 +77,12 @@ async def open_engine(
             api_url=settings.api_url,
             budget=budget,
             read_only=settings.read_only,
+            retries=retries or Retries(),
             transport=transport,
             clock=clock,
         ) as kounta:
-            engine = _assemble(settings, mirror, kounta, clock)
+            engine = _assemble(settings, mirror, kounta, clock, sleep)
+            await await_nobody(mirror)  # whoever waited for a process that was killed has gone
             try:
                 yield engine
             finally:
@@ -84,7 +92,11 @@ async def open_engine(
 
 
 def _assemble(
-    settings: WorkerSettings, mirror: Mirror, kounta: Kounta, clock: Callable[[], datetime]
+    settings: WorkerSettings,
+    mirror: Mirror,
+    kounta: Kounta,
+    clock: Callable[[], datetime],
+    sleep: Callable[[float], Awaitable[None]],
 ) -> Engine:
     timing = settings.timing
     lens = Lens(settings.company_id, settings.subscription, timing.window)
@@ -100,6 +112,8 @@ def _assemble(
         sweeper=sweeper,
         verifier=verifier,
         deletions=deletions,
-        reconciler=Reconciler(mirror, kounta, sweeper, verifier, deletions, timing=timing, clock=clock),
+        reconciler=Reconciler(
+            mirror, kounta, sweeper, verifier, deletions, timing=timing, clock=clock, sleep=sleep
+        ),
         registrar=Registrar(mirror, kounta, clock=clock),
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
@@ -16,12 +17,12 @@ from sync.apply import GAP
 from sync.console.api import create_api
 from sync.engine import Engine
 from sync.inbox import InboxView
-from sync.kounta import KountaError, KountaThrottled
+from sync.kounta import KountaAccessLost, KountaError, KountaThrottled
 from sync.merge.doubts import SWEEP, Reason
-from sync.mirror.queue import doubt_every_live, due_doubts
+from sync.mirror.queue import doubt_every_live, due_doubts, unlisted_unread
 from sync.mirror.store import OWNER
 from sync.mirror.sweeps import newest_sweep
-from sync.reconcile.sweep import BACKFILL, ForeignListError
+from sync.reconcile.sweep import BACKFILL, ForeignListError, GaveWayError
 from sync.reconcile.verify import IN_FLIGHT
 from sync.retention import forget_old
 
@@ -42,10 +43,19 @@ _log = structlog.get_logger()
 class Worker:
     """Applies, verifies and sweeps with the parts of an Engine."""
 
-    def __init__(self, engine: Engine, *, check_seconds: float = CHECK_SECONDS) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        check_seconds: float = CHECK_SECONDS,
+        first_pause: timedelta = FIRST_PAUSE,
+    ) -> None:
         self._engine = engine
         self._check_seconds = check_seconds
-        self._refusals = 0
+        self._first_pause = first_pause
+        self._refusals: Counter[str] = Counter()
+        self._failures: dict[str, str] = {}
+        """Loop -> what upstream said to it last; status shows the oldest, until that loop gets on."""
         self._asks: int | None = None
         """`Mirror.sweeps_asked` when the sweep began that is under way; None: not in this process."""
 
@@ -53,8 +63,15 @@ class Worker:
         """Work until SIGTERM or SIGINT. What is under way is committed whole or not at all."""
         loop = asyncio.get_running_loop()
         working = asyncio.ensure_future(self._work())
+        stopping = asyncio.Event()
+
+        def stop() -> None:
+            if not stopping.is_set():  # a second signal must not break off the clearing up
+                stopping.set()
+                working.cancel()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, working.cancel)
+            loop.add_signal_handler(number, stop)
         try:
             await working
         except asyncio.CancelledError:
@@ -73,9 +90,19 @@ class Worker:
             if reader is not None:
                 await self._engine.applier.apply_pending(reader)
         await self._engine.registrar.check()
-        await self._sweep_if_due()
-        while await self._verify_some():
+        await self._do_once("sweep", self._sweep_if_due)
+        while await self._do_once("verify", self._verify_some):
             pass
+
+    async def _do_once(self, name: str, work: Callable[[], Awaitable[bool]]) -> bool:
+        try:
+            busy = await work()
+        except (KountaError, ForeignListError) as error:
+            await self._note_refusal(name, error)
+            raise
+        if busy:
+            await self._note_answer(name)
+        return busy
 
     async def _work(self) -> None:
         directory = self._engine.settings.data_dir
@@ -87,8 +114,9 @@ class Worker:
         ):
             _log.info("The worker works.", action="worker_started", data_dir=str(directory))
             loops.create_task(_lasting("apply", lambda: self._apply(inbox, bell)))
-            loops.create_task(_lasting("verify", lambda: self._each_tick(self._verify_some)))
-            loops.create_task(_lasting("sweep", lambda: self._each_tick(self._sweep_if_due)))
+            verify, sweep = self._verify_some, self._sweep_if_due
+            loops.create_task(_lasting("verify", lambda: self._each_tick("verify", verify)))
+            loops.create_task(_lasting("sweep", lambda: self._each_tick("sweep", sweep)))
             loops.create_task(_lasting("budget", self._keep_budget))
             loops.create_task(_lasting("retention", self._forget))
             loops.create_task(_lasting("registration", self._watch_registration))
@@ -100,15 +128,17 @@ class Worker:
                 await self._engine.applier.apply_pending(reader)
             await bell.wait(POLL_SECONDS)
 
-    async def _each_tick(self, work: Callable[[], Awaitable[bool]]) -> None:
+    async def _each_tick(self, name: str, work: Callable[[], Awaitable[bool]]) -> None:
         """Do `work` again at once while it finds something to do; pause while upstream refuses."""
         while True:
             try:
                 busy = await work()
             except (KountaError, ForeignListError) as error:
-                await asyncio.sleep((await self._note_refusal(error)).total_seconds())
+                await asyncio.sleep((await self._note_refusal(name, error)).total_seconds())
                 continue
-            if not busy:
+            if busy:
+                await self._note_answer(name)
+            else:
                 await asyncio.sleep(TICK_SECONDS)
 
     async def _verify_some(self) -> bool:
@@ -118,10 +148,8 @@ class Worker:
             due = await due_doubts(engine.mirror, engine.clock(), engine.settings.timing, IN_FLIGHT)
             if due:
                 await engine.verifier.verify_all(due)
-            if not due or due[-1].priority > SWEEP:
+            if (not due or due[-1].priority > SWEEP) and not await unlisted_unread(engine.mirror):
                 await engine.deletions.settle()
-        if due:
-            await self._note_answer()
         return bool(due)
 
     async def _sweep_if_due(self) -> bool:
@@ -133,8 +161,10 @@ class Worker:
         newest = await newest_sweep(engine.mirror)
         if newest is None or newest.finished_at is not None:
             self._asks = engine.mirror.sweeps_asked
-        swept = await engine.sweeper.sweep(reason)
-        await self._note_answer()
+        try:
+            swept = await engine.sweeper.sweep(reason)
+        except GaveWayError:
+            return False
         if asked == GAP:
             await doubt_every_live(engine.mirror, Reason.REFRESH, engine.clock(), asked=False)
         if asked is not None and engine.mirror.sweeps_asked == self._asks:  # else: asked for meanwhile
@@ -174,21 +204,30 @@ class Worker:
             await self._engine.registrar.check()
             await asyncio.sleep(self._check_seconds)
 
-    async def _note_refusal(self, error: KountaError | ForeignListError) -> timedelta:
+    async def _note_refusal(self, name: str, error: KountaError | ForeignListError) -> timedelta:
         """Keep what upstream said for `status`, and say how long to leave it alone."""
         engine = self._engine
+        if isinstance(error, KountaAccessLost):
+            await engine.deletions.distrust()
+        self._failures[name] = str(error)
         since = engine.mirror.progress.upstream_failure_since or engine.clock()
-        await engine.mirror.note(upstream_failure=str(error), upstream_failure_since=since)
-        _log.warning(str(error), action="upstream_refused")
+        shown = next(iter(self._failures.values()))
+        await engine.mirror.note(upstream_failure=shown, upstream_failure_since=since)
+        _log.warning(str(error), action="upstream_refused", loop=name)
         if isinstance(error, KountaThrottled) and error.retry_at is not None:
             return min(max(error.retry_at - engine.clock(), timedelta(seconds=1)), LONGEST_PAUSE)
-        self._refusals += 1
-        return min(FIRST_PAUSE * (1 << min(self._refusals - 1, 10)), LONGEST_PAUSE)
+        self._refusals[name] += 1
+        return min(self._first_pause * (1 << min(self._refusals[name] - 1, 10)), LONGEST_PAUSE)
 
-    async def _note_answer(self) -> None:
-        self._refusals = 0
-        if self._engine.mirror.progress.upstream_failure is not None:
-            await self._engine.mirror.note(upstream_failure=None, upstream_failure_since=None)
+    async def _note_answer(self, name: str) -> None:
+        """Take the failure of this loop back; another's stays, and is shown until that one gets on."""
+        self._refusals[name] = 0
+        self._failures.pop(name, None)
+        shown = next(iter(self._failures.values()), None)
+        progress = self._engine.mirror.progress
+        if progress.upstream_failure != shown:
+            since = progress.upstream_failure_since if shown else None
+            await self._engine.mirror.note(upstream_failure=shown, upstream_failure_since=since)
 
 
 async def _lasting(name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from receiver.errors import MirrorError
@@ -21,10 +22,16 @@ class UsageError(MirrorError):
 
 
 def worker_client(directory: Path) -> httpx2.AsyncClient | None:
-    """Give a client of the worker's local socket; None when no worker runs on this data directory."""
+    """Give a client of the worker's local socket; None when no worker runs on this data directory.
+
+    Then the command becomes the owner itself, and the engine's log must not mix with what it prints.
+    """
+    import structlog
+
     from receiver.local import connect_locally
     from sync.mirror.store import OWNER
 
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     return connect_locally(directory, OWNER)
 
 

@@ -1,5 +1,6 @@
 """A bar on stderr where a person looks on; nothing in a pipe."""
 
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +21,7 @@ class Bar:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
-            disable=not Console(stderr=True).is_terminal,
+            disable=not sys.stderr.isatty(),  # what rich takes for a terminal may be a pipe: FORCE_COLOR
         )
 
     def __enter__(self) -> Self:

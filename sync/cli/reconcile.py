@@ -2,8 +2,8 @@
 
 import json as json_format
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
@@ -16,7 +16,7 @@ from sync.cli.progress import Bar
 async def reconcile(
     *,
     deep: bool = False,
-    customer: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    customer: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=2**63 - 1))] = None,
     allow_deletes: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
     json: bool = False,
 ) -> int:
@@ -39,31 +39,42 @@ async def reconcile(
 
     settings = WorkerSettings.load()
     asked = {"deep": deep, "customer_id": customer, "allow_deletes": allow_deletes}
+    report, why = await _report(settings, asked)
+    sys.stdout.write(json_format.dumps(report) + "\n" if json else _table(report))
+    complaints = list(_complaints(report, why, customer))
+    sys.stderr.write("".join(f"{complaint}\n" for complaint in complaints))
+    return int(bool(complaints))
+
+
+async def _report(settings: Any, asked: dict[str, Any]) -> tuple[dict[str, int], str]:
+    """Have it done, by the worker if one runs, and give the report and why the first that failed did."""
     client = worker_client(settings.data_dir)
     lines = _by_ourselves(settings, asked) if client is None else follow(client, "/reconcile", asked)
-    report: dict[str, int] | None = None
-    async with aclosing(lines):
-        with Bar() as bar:
-            async for line in lines:
-                if "error" in line:
-                    raise MirrorError(line["error"])
-                if "report" in line:
-                    report = line["report"]
-                else:
-                    bar.show(line["stage"], line["done"], line["total"])
-    if client is not None:
-        await client.aclose()
-    if report is None:
-        raise MirrorError("The worker ended before the reconciliation did. See its log, and try again.")
-    sys.stdout.write(json_format.dumps(report) + "\n" if json else _table(report))
-    if report["held_deletes"]:
-        sys.stderr.write(
-            f"{report['held_deletes']} deletions are held, because they are many at once. If they are right: "
-            f"kounta-mirror reconcile --allow-deletes {report['held_deletes']}\n"
+    async with AsyncExitStack() as stack:
+        if client is not None:
+            await stack.enter_async_context(client)
+        await stack.enter_async_context(aclosing(lines))
+        bar = stack.enter_context(Bar())
+        async for line in lines:
+            if "error" in line:
+                raise MirrorError(line["error"])
+            if "report" in line:
+                return line["report"], line["why"]
+            bar.show(line["stage"], line["done"], line["total"])
+    raise MirrorError("The worker ended before the reconciliation did. See its log, and try again.")
+
+
+def _complaints(report: dict[str, int], why: str, customer: int | None) -> Iterator[str]:
+    """Say what was left undone, a sentence each, and what to do."""
+    if held := report["held_deletes"]:
+        yield (
+            f"Deletions held, because they are many at once: {held}. "
+            f"If they are right: kounta-mirror reconcile --allow-deletes {held}"
         )
-    if report["failed"]:
-        sys.stderr.write(f"{report['failed']} customers could not be read; the worker's log says why.\n")
-    return int(bool(report["failed"] or report["held_deletes"]))
+    if failed := report["failed"]:
+        yield f"Customers that could not be read: {failed}. The first one: {why}"
+    if customer is not None and not any(report[name] for name in _KNOWN):
+        yield f"Neither Kounta nor the mirror knows a customer {customer}."
 
 
 async def _by_ourselves(settings: Any, asked: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
@@ -80,6 +91,9 @@ async def _by_ourselves(settings: Any, asked: dict[str, Any]) -> AsyncGenerator[
         async with aclosing(reconciliation(engine, Reconcile.model_validate(asked))) as lines:
             async for line in lines:
                 yield line
+
+
+_KNOWN = ("created", "updated", "deleted", "unchanged", "failed", "held_deletes")
 
 
 def _table(report: dict[str, int]) -> str:

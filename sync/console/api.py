@@ -5,27 +5,33 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
+import structlog
 from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from receiver.database import is_unavailable
 from sync.console.webhooks import webhook_routes
 from sync.engine import Engine
 from sync.kounta import KountaError
-from sync.reconcile.reconciler import Report, Request, Step
+from sync.reconcile.report import Report, Request, Step
 from sync.reconcile.sweep import ForeignListError
 from sync.replay import Replayed, replay
+
+LARGEST_ID: Final = 2**63 - 1
+
+_log = structlog.get_logger()
 
 
 class Reconcile(BaseModel):
     """What `reconcile` asks for."""
 
     deep: bool = False
-    customer_id: int | None = Field(None, gt=0)
+    customer_id: int | None = Field(None, gt=0, le=LARGEST_ID)
     allow_deletes: int = Field(0, ge=0)
 
 
@@ -39,9 +45,9 @@ class Replay(BaseModel):
 def create_api(engine: Engine) -> Starlette:
     """Make the application of the worker's local socket.
 
-    `POST /reconcile` answers JSON lines: `{"stage", "done", "total"}` while it goes on, then `{"report"}` or
-    `{"error"}`. `POST /replay` answers `{"verdicts": {id: verdict}, "missing": [id]}`. `/webhooks/…` is
-    the registration.
+    `POST /reconcile` answers JSON lines: `{"stage", "done", "total"}` while it goes on, then
+    `{"report", "why"}` (why the first of the failed ones did, or "") or `{"error"}`. `POST /replay` answers
+    `{"verdicts": {id: verdict}, "missing": [id]}`. `/webhooks/…` is the registration.
     """
 
     async def reconcile(request: HttpRequest) -> Response:
@@ -74,30 +80,50 @@ def _wrong(error: ValidationError) -> Response:
 
 async def _lines(values: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[str]:
     async with aclosing(values):
-        async for value in values:
-            yield json.dumps(value) + "\n"
+        try:
+            async for value in values:
+                yield json.dumps(value) + "\n"
+        except Exception as error:  # noqa: BLE001 - whoever asked is told, the worker goes on
+            _log.exception("A reconciliation broke.", action="reconcile_broken")
+            yield json.dumps({"error": f"A fault of the worker: {type(error).__name__}. Its log says more."})
 
 
 async def reconciliation(engine: Engine, asked: Reconcile) -> AsyncGenerator[dict[str, Any], None]:
-    """Reconcile, and say how far it has come until it ends: `stage` lines, then `report` or `error`."""
+    """Reconcile, and say how far it has come until it ends: `stage` lines, then `report` or `error`.
+
+    It ends with whoever listens: closing the generator cancels it, and waits until it has let go.
+    """
     request = Request(asked.deep, asked.customer_id, asked.allow_deletes)
-    steps: asyncio.Queue[Step] = asyncio.Queue()
-    work = asyncio.create_task(engine.reconciler.reconcile(request, steps.put_nowait))
+    newest: list[Step] = []
+    told = asyncio.Event()
+
+    def tell(step: Step) -> None:
+        newest[:] = [step]  # whoever listens slowly misses steps, and nothing piles up
+        told.set()
+
+    work = asyncio.create_task(engine.reconciler.reconcile(request, tell), name="reconcile")
+    work.add_done_callback(lambda _: told.set())
     try:
-        while not work.done() or not steps.empty():
-            step = asyncio.ensure_future(steps.get())
-            await asyncio.wait({step, work}, return_when=asyncio.FIRST_COMPLETED)
-            if step.done():
-                yield asdict(step.result())
-            else:
-                step.cancel()
+        while not work.done():
+            await told.wait()
+            told.clear()
+            if newest:
+                yield asdict(newest.pop())
         yield _end(work)
     finally:
         work.cancel()
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # it was told, or nobody listens any more
 
 
 def _end(work: asyncio.Task[Report]) -> dict[str, Any]:
     try:
-        return {"report": work.result().as_json()}
+        report = work.result()
     except (KountaError, ForeignListError) as error:
         return {"error": str(error)}
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        return {"error": f"The database cannot be used: {getattr(error, 'orig', None) or error}."}
+    return {"report": report.as_json(), "why": report.why}

@@ -127,11 +127,16 @@ class Kounta:
         return await self._connection.ask(call, partial(_read, customer_id))
 
     async def customers(self, *, priority: int = 0) -> AsyncGenerator[Customer, None]:
-        """Give every customer of the list, as abridged as upstream lists it, page by page."""
+        """Give every customer of the list, as abridged as upstream lists it, page by page.
+
+        Raises KountaWrongShape for an item that is no customer, behind those of its page that are.
+        """
         async with aclosing(self.pages(priority=priority)) as pages:
             async for page in pages:
                 for customer in page.customers:
                     yield customer
+                for item in page.unreadable:
+                    raise item.error
 
     async def pages(self, start: str | None = None, *, priority: int = 0) -> AsyncGenerator[Page, None]:
         """Walk the list from its beginning, or from `start`, the `next` of a page of an earlier walk.

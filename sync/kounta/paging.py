@@ -4,14 +4,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Final, TypeVar
 
 from sync.kounta.connection import Answer
 from sync.kounta.errors import KountaAccessLost, KountaError, KountaRefused, KountaWrongShape
 from sync.kounta.lookups import NOT_FOUND
 from sync.kounta.origin import Origin
-from sync.kounta.shapes import CUSTOMERS, shaped, wrong_shape
+from sync.kounta.shapes import UnreadableItem, shaped_customers, wrong_shape
 from sync.merge.customers import Customer
 
 T = TypeVar("T")
@@ -26,11 +25,13 @@ class Page:
     """One page of the list. `next` is the URL to store so that a walk can go on from there; None at the end.
 
     `answered_at` is when the answer arrived by our clock (UTC); `pages` is upstream's count of pages, None
-    when it gives none. A page may be short or empty and yet not be the last.
+    when it gives none. A page may be short or empty and yet not be the last. `unreadable` are the items that
+    are no customers.
     """
 
     url: str
     customers: list[Customer]
+    unreadable: list[UnreadableItem]
     next: str | None
     asked_at: datetime
     answered_at: datetime
@@ -40,8 +41,8 @@ class Page:
 class Walk:
     """One walk of the list at `below` (a path below `/v1`), and what was seen of it, so that it ends.
 
-    Each page is whole or an error; the next one is on the same origin, at the same list, and was not asked
-    for before in this walk.
+    Each page is an array with customers in it (or an empty one), or an error; the next one is on the same
+    origin, at the same list, and was not asked for before in this walk.
     """
 
     def __init__(self, origin: Origin, below: str) -> None:
@@ -64,13 +65,12 @@ class Walk:
 
     def page(self, url: str, answer: Answer) -> Page:
         """Read the answer to `url`; raises KountaWrongShape for a body or next page that cannot be right."""
-        customers, following = self.read(
-            url, answer, partial(shaped, CUSTOMERS, expected="an array of customers")
-        )
+        items, following = self.read(url, answer, shaped_customers)
         count = answer.headers.get("X-Pages", "")
         return Page(
             url,
-            customers,
+            [item for item in items if isinstance(item, Customer)],
+            [item for item in items if isinstance(item, UnreadableItem)],
             following,
             answer.asked_at,
             answer.answered_at,

@@ -1,12 +1,14 @@
 """Answers read into models, whole or not at all."""
 
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
 
 from sync.kounta.connection import Answer
 from sync.kounta.errors import KountaWrongShape, Retry, looks_like_html
-from sync.merge.customers import Customer
+from sync.merge.customers import Customer, CustomerId
 
 T = TypeVar("T")
 
@@ -27,9 +29,18 @@ class Company(BaseModel):
         return named if isinstance(named, str) else None
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadableItem:
+    """An item of a list that is no customer; `customer_id` is None when it does not even name one."""
+
+    customer_id: int | None
+    error: KountaWrongShape
+
+
 CUSTOMER: Final = TypeAdapter(Customer)
 CUSTOMERS: Final = TypeAdapter(list[Customer])
 COMPANY: Final = TypeAdapter(Company)
+_ID: Final = TypeAdapter(CustomerId)
 
 
 def shaped(adapter: TypeAdapter[T], answer: Answer, expected: str) -> T:
@@ -47,6 +58,39 @@ def shaped(adapter: TypeAdapter[T], answer: Answer, expected: str) -> T:
     if unreadable:
         wrong.retry = Retry.BRIEFLY
     raise wrong
+
+
+def shaped_customers(answer: Answer) -> list[Customer | UnreadableItem]:
+    """Read a page of a list, item by item where it must be: one that is no customer does not hide the others.
+
+    Raises KountaWrongShape for what is no array, or has not one customer in it.
+    """
+    try:
+        return [*shaped(CUSTOMERS, answer, "an array of customers")]
+    except KountaWrongShape as error:
+        if error.retry is not Retry.NEVER:
+            raise
+        array = from_json(answer.body)
+        items = [_item(answer, *placed) for placed in enumerate(array if isinstance(array, list) else ())]
+        if not any(isinstance(item, Customer) for item in items):
+            raise
+        return items
+
+
+def _item(answer: Answer, place: int, item: Any) -> Customer | UnreadableItem:
+    try:
+        return CUSTOMER.validate_json(to_json(item))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    wrong = wrong_shape(answer, "an array of customers", _fault((place, *first["loc"]), first["msg"]))
+    return UnreadableItem(_named(item), wrong)
+
+
+def _named(item: Any) -> int | None:
+    try:
+        return _ID.validate_python(item.get("id") if isinstance(item, dict) else None)
+    except ValidationError:
+        return None
 
 
 def wrong_shape(answer: Answer, expected: str, came: str) -> KountaWrongShape:

@@ -1,6 +1,5 @@
 """Held deletes: customers that upstream answered 404 for, waiting to become tombstones."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,7 +8,6 @@ from sqlalchemy import and_, func, select
 from sync.merge.snapshots import Source
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import CHANGES, CUSTOMERS, HELD_DELETES, STATUS
-from sync.mirror.store import Mirror
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +63,3 @@ async def live_customers(mirror: MirrorReader) -> int:
     async with mirror.reading() as connection:
         statement = select(STATUS.c.live).where(STATUS.c.company_id == mirror.company_id)
         return int((await connection.execute(statement)).scalar_one())
-
-
-async def let_go(mirror: Mirror, customer_ids: Collection[int], now: datetime) -> None:
-    """Take customers out of the held ones and ask for a read of them instead."""
-    from sync.mirror.queue import ask_about
-
-    await ask_about(mirror, customer_ids, now)

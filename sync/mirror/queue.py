@@ -59,6 +59,49 @@ async def waiting_doubts(mirror: MirrorReader, *, asked_only: bool = False) -> i
         return int((await connection.execute(statement)).scalar_one())
 
 
+async def awaited_customers(mirror: MirrorReader) -> list[int]:
+    """Give the ids of the customers that a person waits for."""
+    statement = select(_V.customer_id).where(_V.company_id == mirror.company_id, _V.priority == ASKED)
+    async with mirror.reading() as connection:
+        return list((await connection.execute(statement)).scalars())
+
+
+async def unlisted_unread(mirror: MirrorReader) -> int:
+    """Count the customers that a list has left out and that were not read since."""
+    statement = (
+        select(func.count())
+        .select_from(VERIFICATIONS)
+        .where(_V.company_id == mirror.company_id, _V.reason == Reason.UNLISTED.value, _V.tries == 0)
+    )
+    async with mirror.reading() as connection:
+        return int((await connection.execute(statement)).scalar_one())
+
+
+async def unknown_in_doubt(mirror: MirrorReader) -> list[int]:
+    """Give the ids in doubt of which the mirror has no record."""
+    statement = (
+        select(_V.customer_id)
+        .select_from(_JOINED)
+        .where(_V.company_id == mirror.company_id, CUSTOMERS.c.id.is_(None))
+        .order_by(_V.customer_id)
+    )
+    async with mirror.reading() as connection:
+        return list((await connection.execute(statement)).scalars())
+
+
+async def await_nobody(mirror: Mirror) -> None:
+    """Take every person's request back: whoever waited has gone. The doubts stay, each in its own place."""
+    place = case(
+        {reason.value: priority for reason, priority in PRIORITY.items()}, value=_V.reason, else_=SWEEP
+    )
+    async with mirror.transaction() as connection:
+        await connection.execute(
+            update(VERIFICATIONS)
+            .where(_V.company_id == mirror.company_id, _V.priority == ASKED)
+            .values(asked=False, priority=place)
+        )
+
+
 async def ask_about_doubts(mirror: Mirror) -> int:
     """Let a person wait for every customer in doubt; confirmations and refreshes are left where they are."""
     async with mirror.transaction() as connection:

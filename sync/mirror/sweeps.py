@@ -2,18 +2,19 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import exists, insert, or_, select, update
 
 from sync.mirror.batch import Batch
 from sync.mirror.reader import MirrorReader
-from sync.mirror.schema import CUSTOMERS, STATUS, SWEEPS
+from sync.mirror.schema import CUSTOMERS, STATUS, SWEEPS, VERIFICATIONS
 from sync.mirror.store import Mirror
 
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
-    """One sweep; `next_page` is where it goes on, None at the beginning and the end."""
+    """One sweep; `next_page` is where it goes on: None at the beginning, END once every page was met."""
 
     id: int
     reason: str
@@ -25,7 +26,8 @@ class SweepRow:
     failure: str | None
 
 
-_COLUMNS = [SWEEPS.c[name] for name in SweepRow.__slots__]
+END: Final = ""
+_COLUMNS: Final = [SWEEPS.c[name] for name in SweepRow.__slots__]
 
 
 async def newest_sweep(mirror: MirrorReader, *, complete: bool = False) -> SweepRow | None:
@@ -86,13 +88,19 @@ async def note_failure(mirror: Mirror, sweep: SweepRow, failure: str) -> None:
 
 
 async def unlisted(mirror: MirrorReader, sweep: SweepRow, after: int, limit: int) -> list[int]:
-    """Give ids above `after` of live customers that the sweep has not met, in order, at most `limit`."""
+    """Give ids above `after` of customers that the sweep has not met, in order, at most `limit`.
+
+    Those are the live ones, and tombstones in doubt: a read of them may be under way.
+    """
+    in_doubt = exists().where(
+        VERIFICATIONS.c.company_id == CUSTOMERS.c.company_id, VERIFICATIONS.c.customer_id == CUSTOMERS.c.id
+    )
     statement = (
         select(CUSTOMERS.c.id)
         .where(
             CUSTOMERS.c.company_id == mirror.company_id,
             CUSTOMERS.c.listed_in < sweep.id,
-            CUSTOMERS.c.deleted_at.is_(None),
+            or_(CUSTOMERS.c.deleted_at.is_(None), in_doubt),
             CUSTOMERS.c.id > after,
         )
         .order_by(CUSTOMERS.c.id)
@@ -100,14 +108,3 @@ async def unlisted(mirror: MirrorReader, sweep: SweepRow, after: int, limit: int
     )
     async with mirror.reading() as connection:
         return list((await connection.execute(statement)).scalars())
-
-
-async def sweeps_made(mirror: MirrorReader) -> int:
-    """Count the complete sweeps."""
-    statement = (
-        select(func.count())
-        .select_from(SWEEPS)
-        .where(SWEEPS.c.company_id == mirror.company_id, SWEEPS.c.complete)
-    )
-    async with mirror.reading() as connection:
-        return int((await connection.execute(statement)).scalar_one())

@@ -1,7 +1,7 @@
 """The brake: deletions that nothing but a 404 says are proven, gathered, and held when they are too many."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,11 +10,12 @@ from typing import Final, Self
 
 import structlog
 
-from sync.kounta import Kounta
+from sync.kounta import Kounta, KountaAccessLost
 from sync.merge.decisions import accept_missing
-from sync.merge.doubts import Reason, Timing
+from sync.merge.doubts import Reason, Timing, is_fenced
 from sync.merge.snapshots import Source
-from sync.mirror.deletions import HeldDelete, deletions_since, held_deletes, let_go, live_customers
+from sync.mirror.deletions import HeldDelete, deletions_since, held_deletes, live_customers
+from sync.mirror.queue import ask_about
 from sync.mirror.store import Mirror
 
 PERIOD: Final = timedelta(hours=24)
@@ -46,11 +47,22 @@ class Brake:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of the gathered deletions."""
+class Missing:
+    """A read that was answered 404: when it began and ended, what was known then, which call it was."""
 
-    deleted: int = 0
-    held: int = 0
+    began_at: datetime
+    answered_at: datetime
+    position: int
+    revision: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of the gathered deletions of live customers, by their ids."""
+
+    deleted: frozenset[int] = frozenset()
+    held: frozenset[int] = frozenset()
 
 
 class Deletions:
@@ -70,66 +82,114 @@ class Deletions:
         self._brake = brake
         self._timing = timing
         self._clock = clock
-        self._sent: dict[int, int] = {}
+        self._missing: dict[int, Missing] = {}
+        """What this process was told; a 404 of an earlier one holds, but is asked for again to delete."""
+        self._told = 0
 
-    def note_missing(self, customer_id: int, sent: int) -> None:
-        """Remember which call answered 404: only a later 200 proves that access was not lost."""
-        self._sent[customer_id] = sent
+    def note_missing(self, customer_id: int, missing: Missing) -> None:
+        """Remember the call that was answered 404: only a later 200 proves that access was not lost."""
+        self._missing[customer_id] = missing
 
-    async def settle(self, allowed: int = 0) -> Settled:
-        """Apply what was gathered if the brake lets it; `allowed`: how many a person lets go in any case.
+    async def settle(self, allowed: int = 0, since: datetime | None = None) -> Settled:
+        """Apply what was gathered if the brake lets it.
 
-        Raises KountaError when the call that would prove access is refused, too: then nothing is deleted.
+        `allowed` is how many a person lets go in any case, of those that were read after `since`. Raises
+        KountaError when the call that would prove access is refused, too: then nothing is deleted.
         """
         waiting = await held_deletes(self._mirror)
+        names = {one.customer_id for one in waiting}
+        self._missing = {key: missing for key, missing in self._missing.items() if key in names}
         if not waiting:
+            self._told = 0
             return Settled()
-        await self._prove_access(waiting)
+        await self._prove_access()
         live = [one for one in waiting if one.live]
         recent = await deletions_since(self._mirror, self._clock() - PERIOD)
         limit = self._brake.allows(await live_customers(self._mirror))
-        going = live if len(live) + recent <= limit else live[:allowed]
-        deleted = await self._apply([one for one in waiting if not one.live] + going)
-        held = len(live) - len(going)
-        if held:
+        going = live
+        if len(live) + recent > limit:
+            going = [one for one in live if self._was_read(one, since)][:allowed]
+        confirmed = [one for one in waiting if not one.live]
+        await self._read_again([one for one in going + confirmed if one.customer_id not in self._missing])
+        deleted = await self._apply([one for one in going + confirmed if one.customer_id in self._missing])
+        held = frozenset(one.customer_id for one in live) - frozenset(one.customer_id for one in going)
+        self._tell(len(held), recent, limit)
+        return Settled(deleted, held)
+
+    async def ask_again(self, number: int) -> None:
+        """Ask for another read of up to `number` held deletions, the oldest."""
+        ids = [one.customer_id for one in await held_deletes(self._mirror) if one.live][:number]
+        for start in range(0, len(ids), AT_ONCE):
+            await ask_about(self._mirror, ids[start : start + AT_ONCE], self._clock())
+
+    async def distrust(self) -> None:
+        """Doubt every 404 that no later 200 has proven: access is lost, and it may have been lost then."""
+        waiting = await held_deletes(self._mirror)
+        await self._read_again([one for one in waiting if self._is_unproven(one.customer_id)])
+
+    def _is_unproven(self, customer_id: int) -> bool:
+        missing = self._missing.get(customer_id)
+        return missing is not None and not self._kounta.proven_after(missing.sent)
+
+    def _was_read(self, one: HeldDelete, since: datetime | None) -> bool:
+        missing = self._missing.get(one.customer_id)
+        return missing is not None and since is not None and missing.began_at >= since
+
+    async def _prove_access(self) -> None:
+        """See to it that a later call of the same company and credentials gave 200."""
+        if not any(self._is_unproven(customer_id) for customer_id in self._missing):
+            return
+        try:
+            async with aclosing(self._kounta.pages()) as pages:
+                await anext(pages)
+        except KountaAccessLost:
+            await self.distrust()
+            raise
+
+    async def _read_again(self, waiting: Sequence[HeldDelete]) -> None:
+        for start in range(0, len(waiting), AT_ONCE):
+            part = waiting[start : start + AT_ONCE]
+            now = self._clock()
+            async with self._mirror.batch([one.customer_id for one in part], now) as batch:
+                for one in part:
+                    reason = Reason.UNLISTED if one.live else Reason.CONFIRMATION
+                    batch.doubt(one.customer_id, reason, now)
+
+    async def _apply(self, going: Sequence[HeldDelete]) -> frozenset[int]:
+        deleted: set[int] = set()
+        for start in range(0, len(going), AT_ONCE):
+            ids = [one.customer_id for one in going[start : start + AT_ONCE]]
+            now = self._clock()
+            async with self._mirror.batch(ids, now) as batch:
+                for customer_id in ids:
+                    record = batch.records.get(customer_id)
+                    missing = self._missing[customer_id]
+                    if record is None or customer_id in batch.doubts:
+                        continue  # it is to be read again in any case
+                    if is_fenced(
+                        record,
+                        None,
+                        began_at=missing.began_at,
+                        seen_revision=missing.revision,
+                        timing=self._timing,
+                    ):
+                        batch.doubt(customer_id, Reason.CONTRADICTED, now + self._timing.read_after)
+                        continue
+                    decision = accept_missing(
+                        record, arrived_at=missing.answered_at, position=missing.position
+                    )
+                    batch.decide(decision, source=Source.VERIFICATION, at=now)
+                    batch.settle(customer_id)
+                    if decision.kind is not None:
+                        deleted.add(customer_id)
+        return frozenset(deleted)
+
+    def _tell(self, held: int, recent: int, limit: int) -> None:
+        """Say how many are held, once for each number."""
+        if held and held != self._told:
             _log.warning(
                 f"{held} deletions are held: with {recent} in the last 24 h they are more than {limit}. "
                 f"If they are right: kounta-mirror reconcile --allow-deletes {held}",
                 action="deletes_held",
             )
-        return Settled(deleted, held)
-
-    async def ask_again(self, number: int) -> int:
-        """Ask for another read of up to `number` held deletions, the oldest; give how many."""
-        ids = [one.customer_id for one in await held_deletes(self._mirror) if one.live][:number]
-        for start in range(0, len(ids), AT_ONCE):
-            await let_go(self._mirror, ids[start : start + AT_ONCE], self._clock())
-        return len(ids)
-
-    async def _prove_access(self, waiting: list[HeldDelete]) -> None:
-        """See to it that a later call of the same company and credentials gave 200."""
-        latest = max(self._sent.get(one.customer_id, 0) for one in waiting)
-        if not self._kounta.proven_after(latest):
-            async with aclosing(self._kounta.pages()) as pages:
-                await anext(pages)
-
-    async def _apply(self, going: list[HeldDelete]) -> int:
-        deleted = 0
-        for start in range(0, len(going), AT_ONCE):
-            part = {one.customer_id: one.missing_at for one in going[start : start + AT_ONCE]}
-            now = self._clock()
-            async with self._mirror.batch(part.keys(), now) as batch:
-                for customer_id, missing_at in part.items():
-                    record = batch.records[customer_id]
-                    if customer_id in batch.doubts:
-                        continue
-                    if record.settled_at + self._timing.read_after > missing_at:
-                        batch.doubt(customer_id, Reason.CONTRADICTED, now + self._timing.read_after)
-                        continue
-                    decision = accept_missing(record, arrived_at=missing_at, position=batch.progress.position)
-                    batch.decide(decision, source=Source.VERIFICATION, at=now)
-                    batch.settle(customer_id)
-                    deleted += decision.kind is not None
-        for one in going:
-            self._sent.pop(one.customer_id, None)
-        return deleted
+        self._told = held

@@ -1,66 +1,37 @@
 """Reconciliation: a sweep and the verifications it asks for, awaited by a person."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Final
 
-from sync.kounta import Kounta
-from sync.merge.doubts import ASKED, Reason, Timing
+from sync.kounta import Kounta, KountaAccessLost, KountaUnavailable
+from sync.merge.doubts import Reason, Timing
 from sync.mirror.deletions import held_deletes
-from sync.mirror.queue import ask_about, ask_about_doubts, doubt_every_live, due_doubts, waiting_doubts
+from sync.mirror.queue import (
+    ask_about,
+    ask_about_doubts,
+    await_nobody,
+    awaited_customers,
+    doubt_every_live,
+    due_doubts,
+    unlisted_unread,
+    waiting_doubts,
+)
 from sync.mirror.store import Mirror
 from sync.reconcile.deletions import Deletions
+from sync.reconcile.report import Outcome, Report, Request, Step, Tally
 from sync.reconcile.sweep import Sweeper, Swept
-from sync.reconcile.verify import Outcome, Verifier
+from sync.reconcile.verify import Verifier
+
+__all__ = ["Reconciler", "Report", "Request", "Step"]
 
 AT_ONCE: Final = 200
 LOOK_AGAIN: Final = 0.25
 """Seconds between two looks for a customer that may be read by now: the read lag is seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a person asked for: everything, every customer in full, one customer, held deletions let go."""
-
-    deep: bool = False
-    customer_id: int | None = None
-    allow_deletes: int = 0
-
-
-@dataclass(slots=True)
-class Report:
-    """What a reconciliation did; numbers of customers, but for `calls`: the calls that upstream answered."""
-
-    listed: int = 0
-    read: int = 0
-    created: int = 0
-    updated: int = 0
-    deleted: int = 0
-    unchanged: int = 0
-    failed: int = 0
-    held_deletes: int = 0
-    calls: int = 0
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing was left undone."""
-        return not self.failed and not self.held_deletes
-
-    def as_json(self) -> dict[str, int]:
-        """Give the report as the command prints it."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """How far a reconciliation has come: `done` of `total` in `stage`; None: not known."""
-
-    stage: str
-    done: int
-    total: int | None
+LONGEST_WAIT: Final = timedelta(seconds=60)
+"""How long nobody may become readable before the rest is left to the queue."""
 
 
 class Reconciler:
@@ -76,6 +47,7 @@ class Reconciler:
         *,
         timing: Timing,
         clock: Callable[[], datetime],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.reading = asyncio.Lock()
         """Held while customers are read, here or by the worker: no customer is read twice at once."""
@@ -86,58 +58,88 @@ class Reconciler:
         self._deletions = deletions
         self._timing = timing
         self._clock = clock
+        self._sleep = sleep
 
     async def reconcile(self, request: Request, tell: Callable[[Step], None] = lambda _: None) -> Report:
         """Do what was asked and wait for the end of it.
 
-        Raises KountaError or ForeignListError when upstream kept it from being done at all.
+        Raises KountaError or ForeignListError when upstream kept it from being done at all. Customers that
+        could not be read stay in doubt, whatever ends it.
         """
-        calls = self._kounta.calls
-        outcomes: Counter[Outcome] = Counter()
-        report = Report()
-        async with self.reading:
-            swept = await self._ask(request, tell)
-            await self._read(outcomes, tell)
-            settled = await self._deletions.settle(request.allow_deletes)
-        report.listed = swept.listed
-        report.read = outcomes.total() - outcomes[Outcome.FAILED] - outcomes[Outcome.FENCED]
-        report.created = swept.created + outcomes[Outcome.CREATED]
-        report.updated = swept.updated + outcomes[Outcome.UPDATED]
-        report.deleted = settled.deleted
-        report.failed = swept.failed + outcomes[Outcome.FAILED]
-        looked_at = max(swept.listed + swept.unlisted, report.read)
-        changed = report.created + report.updated + report.deleted + report.failed
-        report.unchanged = max(0, looked_at - changed)
-        report.held_deletes = len([one for one in await held_deletes(self._mirror) if one.live])
-        report.calls = self._kounta.calls - calls
-        return report
+        tally = Tally()
+        async with self.reading, self._sweeper.alone(), self._awaiting():
+            began_at, calls = self._clock(), self._calls()
+            try:
+                await self._ask(request, tally, tell)
+                await self._read(tally, tell)
+                settled = await self._deletions.settle(request.allow_deletes, began_at)
+            except KountaAccessLost:
+                await self._deletions.distrust()
+                raise
+            tally.note_settled(settled.deleted, settled.held)
+            held = sum(one.live for one in await held_deletes(self._mirror))
+            return tally.report(held_deletes=held, calls=self._calls() - calls)
 
-    async def _ask(self, request: Request, tell: Callable[[Step], None]) -> Swept:
+    @asynccontextmanager
+    async def _awaiting(self) -> AsyncIterator[None]:
+        """Let nobody be waited for before, by a process that was killed, or after."""
+        await await_nobody(self._mirror)
+        try:
+            yield
+        finally:
+            await await_nobody(self._mirror)
+
+    def _calls(self) -> int:
+        """Count the calls that only a reconciliation makes while it holds both locks."""
+        return self._kounta.calls_by_kind["list"] + self._kounta.calls_by_kind["read"]
+
+    async def _ask(self, request: Request, tally: Tally, tell: Callable[[Step], None]) -> None:
         if request.customer_id is not None:
             await ask_about(self._mirror, [request.customer_id], self._clock())
-            return Swept()
+            return
         if request.allow_deletes:
             await self._deletions.ask_again(request.allow_deletes)
 
         def met(swept: Swept) -> None:
-            tell(Step("list", swept.listed, swept.pages and swept.pages * 25))
+            tell(Step("list", swept.listed, swept.pages and max(swept.listed, swept.pages * 25)))
 
-        swept = await self._sweeper.sweep("asked", priority=ASKED, met=met)
+        await self._sweeper.sweep_now(met, tally.note_listed)
         if request.deep:
             await doubt_every_live(self._mirror, Reason.ASKED, self._clock(), asked=True)
         await ask_about_doubts(self._mirror)
-        return swept
 
-    async def _read(self, outcomes: Counter[Outcome], tell: Callable[[Step], None]) -> None:
+    async def _read(self, tally: Tally, tell: Callable[[Step], None]) -> None:
+        """Read whom a person waits for, until each is settled, has failed, or nobody can be read any more."""
         total = await waiting_doubts(self._mirror, asked_only=True)
 
-        def done(outcome: Outcome) -> None:
-            outcomes[outcome] += 1
-            tell(Step("read", outcomes.total() - outcomes[Outcome.FENCED], total))
+        def note(customer_id: int, outcome: Outcome, why: str) -> None:
+            tally.note_read(customer_id, outcome, why)
+            tell(Step("read", min(tally.reads, total), total))
 
+        if await unlisted_unread(self._mirror):
+            await self._wait_until(self._clock() + self._timing.read_after)
+        longest = max(LONGEST_WAIT, 3 * self._timing.read_after)
+        idle_since = self._clock()
         while await waiting_doubts(self._mirror, asked_only=True):
             due = await due_doubts(self._mirror, self._clock(), self._timing, AT_ONCE, asked_only=True)
             if due:
-                await self._verifier.verify_all(due, done)
+                try:
+                    await self._verifier.verify_all(due, note)
+                except KountaUnavailable as error:
+                    await self._leave(tally, str(error))
+                    return
+                idle_since = self._clock()
+            elif self._clock() - idle_since > longest:
+                await self._leave(tally, "deliveries about it came too often for a read to count")
+                return
             else:
-                await asyncio.sleep(LOOK_AGAIN)
+                await self._sleep(LOOK_AGAIN)
+
+    async def _wait_until(self, moment: datetime) -> None:
+        """Let those become readable that the list left out: read first, the others' answers prove a 404."""
+        while self._clock() < moment:
+            await self._sleep(LOOK_AGAIN)
+
+    async def _leave(self, tally: Tally, why: str) -> None:
+        """Leave to the queue whoever has not been read."""
+        tally.note_failed(await awaited_customers(self._mirror), why)

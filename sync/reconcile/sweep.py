@@ -1,22 +1,25 @@
 """Sweeps: a walk of upstream's list, which finds what no webhook said."""
 
-from collections.abc import Callable
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
-from sync.kounta import Customer, Kounta, KountaError, KountaThrottled, KountaUnavailable, Page
+from sync.kounta import Customer, Kounta, KountaError, KountaRefused, KountaThrottled, KountaUnavailable, Page
 from sync.merge.decisions import Decision, Kind, accept, compare_listed, compare_unlisted, merge
-from sync.merge.doubts import SWEEP, Timing, is_fenced
+from sync.merge.doubts import ASKED, SWEEP, Reason, Timing, is_fenced
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
 from sync.mirror.deletions import live_customers
 from sync.mirror.progress import Progress
+from sync.mirror.queue import unknown_in_doubt
 from sync.mirror.store import Mirror
 from sync.mirror.sweeps import (
+    END,
     SweepRow,
     begin_sweep,
     end_sweep,
@@ -26,15 +29,24 @@ from sync.mirror.sweeps import (
     unlisted,
 )
 from sync.reconcile.deletions import Brake
+from sync.reconcile.report import NoteItem, Outcome
 
 BACKFILL: Final = "backfill"
 AT_ONCE: Final = 500
+RESUMABLE: Final = timedelta(hours=6)
+"""A sweep that began longer ago starts anew: what it listed first is old, or its page will never come."""
+MOST_HELD_BACK: Final = 20_000
+"""Unknown customers kept in memory until it is known whose list it is: about 30 MB."""
 
 _log = structlog.get_logger()
 
 
 class ForeignListError(Exception):
     """A list that is mostly of customers this mirror does not know: another company's, it seems."""
+
+
+class GaveWayError(Exception):
+    """A sweep stopped between two pages because a person asked for one of their own."""
 
 
 @dataclass(slots=True)
@@ -50,6 +62,9 @@ class Swept:
     """Upstream's count of pages, None when it gives none."""
 
 
+Listener = Callable[[Swept], None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Item:
     """One customer of a page: what was listed, when the page was asked for, the newest doubt at that time."""
@@ -61,16 +76,34 @@ class _Item:
 
 @dataclass(slots=True)
 class _Walk:
-    """A sweep under way. Unknown customers are held back until most of the list is known to be ours."""
+    """A sweep under way. Unknown customers are held back until the list is known to be ours."""
 
     row: SweepRow
     swept: Swept
     source: Source
+    note: NoteItem
+    live: int
+    """Customers that the mirror showed when it began."""
     most_unknown: int | None
     """How many unknown customers are taken over unseen; None: any number, in the first sweep."""
-    unknown: list[_Item] = field(default_factory=list)
     known: int = 0
     added: int = 0
+    unknown: dict[int, _Item] = field(default_factory=dict)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether what was listed so far is known well enough: mostly ours, or most of ours."""
+        if len(self.unknown) <= (self.most_unknown or 0):
+            return True
+        return self.known >= self.added + len(self.unknown) or 2 * self.known >= self.live
+
+    def refuse(self) -> ForeignListError:
+        """Give the error for a list that is another's."""
+        return ForeignListError(
+            f"{self.added + len(self.unknown)} of {self.swept.listed} listed customers are unknown, and of "
+            f"{self.live} known ones {self.known} are listed: this looks like another company's list, and "
+            "none of the unknown ones was taken over. Check KOUNTA_COMPANY_ID and the credentials."
+        )
 
 
 class Sweeper:
@@ -92,16 +125,40 @@ class Sweeper:
         self._lens = lens
         self._timing = timing
         self._clock = clock
+        self._walking = asyncio.Lock()
+        self._awaited = 0
+        """Sweeps that people wait for: one that nobody waits for gives way."""
 
-    async def sweep(
-        self, reason: str, *, priority: int = SWEEP, met: Callable[[Swept], None] = lambda _: None
-    ) -> Swept:
+    async def sweep(self, reason: str) -> Swept:
         """Walk the whole list, from where an interrupted sweep stopped if there is one.
 
         Raises KountaError or ForeignListError when it could not be completed. Where upstream was only
-        unavailable, the next sweep goes on at the page that failed; else it starts anew.
+        unavailable, the next sweep goes on at the page that failed; else it starts anew. Raises GaveWayError
+        when a person asks for the calls meanwhile.
         """
-        walk = await self._begin(reason)
+        async with self._walking:
+            return await self._sweep(reason, SWEEP, lambda _: None, lambda *_: None)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Keep every other sweep away, as long as a person waits; one under way stops after its page."""
+        self._awaited += 1
+        try:
+            async with self._walking:
+                yield
+        finally:
+            self._awaited -= 1
+
+    async def sweep_now(self, met: Listener, note: NoteItem) -> Swept:
+        """Walk the whole list from its beginning, within `alone`: nothing older than that will do.
+
+        `met` is told after each page; `note` is told of each listed customer what became of it. Raises
+        KountaError and ForeignListError as `sweep` does.
+        """
+        return await self._sweep("asked", ASKED, met, note)
+
+    async def _sweep(self, reason: str, priority: int, met: Listener, note: NoteItem) -> Swept:
+        walk = await self._begin(reason, note, anew=priority == ASKED)
         try:
             await self._walk(walk, priority, met)
         except (KountaUnavailable, KountaThrottled) as error:
@@ -109,52 +166,77 @@ class Sweeper:
             raise
         except (KountaError, ForeignListError) as error:
             await end_sweep(self._mirror, walk.row, self._clock(), str(error))
+            if isinstance(error, KountaRefused) and walk.row.next_page:  # stored under another address
+                return await self._sweep(reason, priority, met, note)
             raise
         await self._doubt_unlisted(walk)
+        await self._doubt_unknown()
         await end_sweep(self._mirror, walk.row, self._clock(), None)
         return walk.swept
 
-    async def _begin(self, reason: str) -> _Walk:
+    async def _begin(self, reason: str, note: NoteItem, *, anew: bool) -> _Walk:
         row = await newest_sweep(self._mirror)
+        now = self._clock()
+        if row is not None and row.finished_at is None and (anew or now - row.started_at > RESUMABLE):
+            await end_sweep(self._mirror, row, now, "Another one was begun before it had met every page.")
+            row = None
         if row is None or row.finished_at is not None:
             first = await newest_sweep(self._mirror, complete=True) is None
-            row = await begin_sweep(self._mirror, BACKFILL if first else reason, self._clock())
-        if row.reason == BACKFILL:
-            return _Walk(row, Swept(row.listed), Source.BACKFILL, None)
-        most_unknown = self._brake.allows(await live_customers(self._mirror))
-        return _Walk(row, Swept(row.listed), Source.SWEEP, most_unknown)
+            row = await begin_sweep(self._mirror, BACKFILL if first else reason, now)
+        live = await live_customers(self._mirror)
+        first = row.reason == BACKFILL
+        return _Walk(
+            row,
+            Swept(row.listed),
+            Source.BACKFILL if first else Source.SWEEP,
+            note,
+            live=live,
+            most_unknown=None if first else self._brake.allows(live),
+            known=row.listed,  # each of those has a record by now
+        )
 
-    async def _walk(self, walk: _Walk, priority: int, met: Callable[[Swept], None]) -> None:
+    async def _walk(self, walk: _Walk, priority: int, met: Listener) -> None:
+        if walk.row.next_page == END:
+            return
         async with aclosing(self._kounta.pages(walk.row.next_page, priority=priority)) as pages:
             progress = self._mirror.progress
             async for page in pages:
                 await self._take(walk, page, progress)
                 met(walk.swept)
+                if priority != ASKED and self._awaited:
+                    raise GaveWayError
                 progress = self._mirror.progress  # as the next call begins
-        await self._add_unknown(walk, None)
+        if not walk.is_ours:
+            raise walk.refuse()
+        await self._add_unknown(walk, END)
 
     async def _take(self, walk: _Walk, page: Page, progress: Progress) -> None:
-        now = self._clock()
-        async with self._mirror.batch([customer.id for customer in page.customers], now) as batch:
+        following = page.next or END
+        ids = {customer.id for customer in page.customers}
+        ids.update(item.customer_id for item in page.unreadable if item.customer_id is not None)
+        async with self._mirror.batch(ids, self._clock()) as batch:
             for customer in page.customers:
                 self._take_item(walk, batch, page, customer, progress)
+            for item in page.unreadable:
+                self._fail(walk, batch, item.customer_id, str(item.error))
             walk.swept.pages = page.pages
-            walk.swept.listed += len(page.customers)
+            walk.swept.listed += len(page.customers) + len(page.unreadable)
             if not walk.unknown:
-                walk.row = replace(walk.row, next_page=page.next, listed=walk.swept.listed)
-                await note_page(batch, walk.row)
-        if walk.most_unknown is not None and len(walk.unknown) > walk.most_unknown:
-            if walk.added + len(walk.unknown) > walk.known:
-                raise ForeignListError(
-                    f"{walk.added + len(walk.unknown)} of {walk.swept.listed} listed customers are unknown: "
-                    "this looks like another company's list, and nothing of it was taken over. "
-                    "Check KOUNTA_COMPANY_ID and the credentials."
-                )
-            await self._add_unknown(walk, page)
+                await self._note_page(walk, batch, following)
+        if len(walk.unknown) > (walk.most_unknown or 0):
+            if walk.is_ours:
+                await self._add_unknown(walk, following)
+            elif len(walk.unknown) > MOST_HELD_BACK:
+                raise walk.refuse()
+
+    async def _note_page(self, walk: _Walk, batch: Batch, following: str) -> None:
+        walk.row = replace(walk.row, next_page=following, listed=walk.swept.listed)
+        await note_page(batch, walk.row)
 
     def _take_item(
         self, walk: _Walk, batch: Batch, page: Page, customer: Customer, progress: Progress
     ) -> None:
+        known = customer.id in batch.records
         try:
             snapshot = self._lens.customer(
                 customer,
@@ -164,20 +246,25 @@ class Sweeper:
                 listed=True,
             )
         except UnreadableError as error:
-            _log.warning(
-                f"Customer {customer.id} of the list cannot be stored: {error}", action="listed_unreadable"
-            )
-            walk.swept.failed += 1
-            if customer.id in batch.records:
-                batch.listed(customer.id, walk.row.id)
+            self._fail(walk, batch, customer.id, f"customer {customer.id} cannot be stored: {error}")
             return
         item = _Item(snapshot, page.asked_at, progress.revision)
-        known = customer.id in batch.records
         walk.known += known
         if known or walk.most_unknown is None:
             self._decide(walk, batch, item)
         else:
-            walk.unknown.append(item)
+            walk.unknown[customer.id] = item
+
+    def _fail(self, walk: _Walk, batch: Batch, customer_id: int | None, why: str) -> None:
+        """Pass over an item that cannot be used; perhaps a read of the customer can."""
+        _log.warning(f"An item of the list cannot be used: {why}", action="listed_unreadable")
+        walk.swept.failed += 1
+        walk.note(customer_id, Outcome.FAILED, why)
+        if customer_id is None:
+            return
+        batch.doubt(customer_id, Reason.FAILED, self._clock() + self._timing.read_after)
+        if customer_id in batch.records:
+            batch.listed(customer_id, walk.row.id)
 
     def _decide(self, walk: _Walk, batch: Batch, item: _Item) -> None:
         snapshot, customer_id = item.snapshot, item.snapshot.customer_id
@@ -192,6 +279,7 @@ class Sweeper:
         self._leave(batch, decision, walk.source)
         walk.swept.created += decision.kind is Kind.CREATED
         walk.swept.updated += decision.kind in {Kind.UPDATED, Kind.RESTORED}
+        walk.note(customer_id, _OUTCOMES[decision.kind], "")
         batch.listed(customer_id, walk.row.id)
 
     def _leave(self, batch: Batch, decision: Decision, source: Source) -> None:
@@ -210,19 +298,19 @@ class Sweeper:
             timing=self._timing,
         )
 
-    async def _add_unknown(self, walk: _Walk, page: Page | None) -> None:
-        """Take over the customers that were held back; `page` is the last one met, None at the end."""
-        while walk.unknown:
-            items, walk.unknown = walk.unknown[:AT_ONCE], walk.unknown[AT_ONCE:]
-            async with self._mirror.batch(
-                [one.snapshot.customer_id for one in items], self._clock()
-            ) as batch:
-                for item in items:
+    async def _add_unknown(self, walk: _Walk, following: str) -> None:
+        """Take over the customers that were held back; the walk goes on at `following`."""
+        items = list(walk.unknown.values())
+        for start in range(0, len(items), AT_ONCE):
+            part = items[start : start + AT_ONCE]
+            ids = [item.snapshot.customer_id for item in part]
+            async with self._mirror.batch(ids, self._clock()) as batch:
+                for item in part:
                     self._decide(walk, batch, item)
-                walk.added += len(items)
-                if page is not None and not walk.unknown:
-                    walk.row = replace(walk.row, next_page=page.next, listed=walk.swept.listed)
-                    await note_page(batch, walk.row)
+                if start + AT_ONCE >= len(items):
+                    await self._note_page(walk, batch, following)
+        walk.added += len(items)
+        walk.unknown.clear()
 
     async def _doubt_unlisted(self, walk: _Walk) -> None:
         after = 0
@@ -230,6 +318,26 @@ class Sweeper:
             now = self._clock()
             async with self._mirror.batch(ids, now) as batch:
                 for customer_id in ids:
-                    self._leave(batch, compare_unlisted(batch.records[customer_id], now), walk.source)
-            walk.swept.unlisted += len(ids)
+                    decision = compare_unlisted(batch.records[customer_id], now)
+                    self._leave(batch, decision, walk.source)
+                    walk.swept.unlisted += decision.doubt is not None
             after = ids[-1]
+
+    async def _doubt_unknown(self) -> None:
+        """Doubt again who is in doubt without a record and was not listed: nothing else fences a read."""
+        ids = await unknown_in_doubt(self._mirror)
+        for start in range(0, len(ids), AT_ONCE):
+            part = ids[start : start + AT_ONCE]
+            now = self._clock()
+            async with self._mirror.batch(part, now) as batch:
+                for customer_id in part:
+                    if customer_id in batch.doubts and customer_id not in batch.records:
+                        batch.doubt(customer_id, Reason.UNLISTED, now + self._timing.read_after)
+
+
+_OUTCOMES: Final = {
+    Kind.CREATED: Outcome.CREATED,
+    Kind.UPDATED: Outcome.UPDATED,
+    Kind.RESTORED: Outcome.UPDATED,
+    None: Outcome.UNCHANGED,
+}

@@ -4,18 +4,27 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from enum import Enum
 from typing import Final
 
 import structlog
 
-from sync.kounta import Kounta, KountaAccessLost, KountaError, KountaThrottled, Read
+from sync.kounta import (
+    Customer,
+    Kounta,
+    KountaAccessLost,
+    KountaError,
+    KountaThrottled,
+    KountaUnavailable,
+    Read,
+)
 from sync.merge.decisions import Kind, accept, accept_missing_unknown, merge
 from sync.merge.doubts import Doubt, Reason, Timing, is_fenced
-from sync.merge.snapshots import Lens, Source, UnreadableError
+from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
+from sync.mirror.progress import Progress
 from sync.mirror.store import Mirror
-from sync.reconcile.deletions import Deletions
+from sync.reconcile.deletions import Deletions, Missing
+from sync.reconcile.report import Note, Outcome
 
 IN_FLIGHT: Final = 8
 """Reads at once: upstream may take seconds to answer, and the budget alone should decide the rate."""
@@ -23,18 +32,6 @@ MOST_TRIES: Final = 5
 """Reads of a customer that a person waits for, before it is left to the queue."""
 
 _log = structlog.get_logger()
-
-
-class Outcome(Enum):
-    """What a read did."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    COMPLETED = "completed"
-    UNCHANGED = "unchanged"
-    MISSING = "missing"
-    FENCED = "fenced"
-    FAILED = "failed"
 
 
 class Verifier:
@@ -57,103 +54,129 @@ class Verifier:
         self._timing = timing
         self._clock = clock
 
-    async def verify_all(
-        self, doubts: Sequence[Doubt], done: Callable[[Outcome], None] = lambda _: None
-    ) -> None:
-        """Read these customers, some at once, in their order.
+    async def verify_all(self, doubts: Sequence[Doubt], note: Note = lambda *_: None) -> None:
+        """Read these customers, some at once, in their order. No customer may be among them twice.
 
-        Raises KountaAccessLost or KountaThrottled as soon as upstream refuses one: the rest would end alike.
+        Raises KountaAccessLost, KountaThrottled or, if nobody was answered meanwhile, KountaUnavailable, as
+        soon as a read ends so: the rest would end alike. What was not settled stays in doubt.
         """
         waiting = iter(doubts)
 
         async def work() -> None:
             for doubt in waiting:
-                done(await self.verify(doubt))
+                await self._verify(doubt, note)
 
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(IN_FLIGHT, len(doubts))):
                     group.create_task(work())
-        except* (KountaAccessLost, KountaThrottled) as refused:
-            raise refused.exceptions[0] from None
+        except ExceptionGroup as errors:
+            raise _gravest(errors) from None
 
-    async def verify(self, doubt: Doubt) -> Outcome:
+    async def _verify(self, doubt: Doubt, note: Note) -> None:
         """Read one customer. The answer stands, unless it is fenced: then it is one word among others."""
-        progress = self._mirror.progress
+        customer_id = doubt.customer_id
+        progress, successes = self._mirror.progress, self._kounta.successes
         try:
-            read = await self._kounta.read(doubt.customer_id, priority=doubt.priority)
-        except (KountaAccessLost, KountaThrottled):
+            read = await self._kounta.read(customer_id, priority=doubt.priority)
+        except KountaThrottled:
             raise
+        except KountaAccessLost as error:
+            await self._put_off(doubt, str(error), asked=doubt.asked)
+            raise
+        except KountaUnavailable as error:
+            is_down = self._kounta.successes == successes
+            await self._put_off(doubt, str(error), asked=doubt.asked and is_down)
+            if is_down:
+                raise
+            note(customer_id, Outcome.FAILED, str(error))
+            return
         except KountaError as error:
-            return await self._put_off(doubt, str(error))
+            await self._put_off(doubt, str(error), asked=False)
+            note(customer_id, Outcome.FAILED, str(error))
+            return
         try:
-            return await self._take(doubt, read, progress.position, progress.revision)
+            outcome = await self._take(customer_id, read, progress)
         except UnreadableError as error:
-            return await self._put_off(doubt, f"customer {doubt.customer_id} cannot be stored: {error}")
+            why = f"customer {customer_id} cannot be stored: {error}"
+            await self._put_off(doubt, why, asked=False)
+            note(customer_id, Outcome.FAILED, why)
+            return
+        note(customer_id, outcome, "it changes too often to be read" if outcome is Outcome.FAILED else "")
 
-    async def _put_off(self, doubt: Doubt, reason: str) -> Outcome:
-        _log.warning(f"A read settled nothing: {reason}", action="read_failed", customer_id=doubt.customer_id)
+    async def _put_off(self, doubt: Doubt, why: str, *, asked: bool) -> None:
+        _log.warning(f"A read settled nothing: {why}", action="read_failed", customer_id=doubt.customer_id)
         now = self._clock()
         async with self._mirror.batch([doubt.customer_id], now) as batch:
-            batch.put_off(doubt.customer_id, now, self._timing, asked=False)
-        return Outcome.FAILED
+            batch.put_off(doubt.customer_id, now, self._timing, asked=asked)
 
-    async def _take(self, doubt: Doubt, read: Read, position: int, revision: int) -> Outcome:
-        customer_id = doubt.customer_id
-        now = self._clock()
-        async with self._mirror.batch([customer_id], now) as batch:
-            record = batch.records.get(customer_id)
+    async def _take(self, customer_id: int, read: Read, seen: Progress) -> Outcome:
+        async with self._mirror.batch([customer_id], self._clock()) as batch:
             fenced = is_fenced(
-                record,
+                batch.records.get(customer_id),
                 batch.doubts.get(customer_id),
                 began_at=read.asked_at,
-                seen_revision=revision,
+                seen_revision=seen.revision,
                 timing=self._timing,
             )
-            if read.customer is None and not fenced:
-                if record is None:
-                    self._take_unknown(batch, doubt, read, position)
-                else:
-                    batch.hold_delete(customer_id, read.asked_at)
-                    self._deletions.note_missing(customer_id, read.sent)
-                return Outcome.MISSING
-            if read.customer is not None:
-                snapshot = self._lens.customer(
-                    read.customer,
-                    arrived_at=read.answered_at,
-                    position=position,
-                    source=Source.VERIFICATION,
-                )
-                if not fenced:
-                    decision = accept(record, snapshot, self._lens.subscription)
-                    batch.decide(decision, source=Source.VERIFICATION, at=now)
-                    batch.settle(customer_id)
-                    if record is not None and record.partial and decision.kind is Kind.UPDATED:
-                        return Outcome.COMPLETED
-                    return _OUTCOMES[decision.kind]
-                decision = merge(record, snapshot, self._lens.subscription, self._lens.window)
-                batch.decide(decision, source=Source.VERIFICATION, at=now)
-                if decision.doubt is not None:
-                    batch.doubt(customer_id, decision.doubt, now + self._timing.read_after)
-            return self._fence(batch, customer_id, now)
+            if fenced:
+                return self._fence(batch, customer_id, read, seen)
+            if read.customer is None:
+                return self._miss(batch, customer_id, read, seen)
+            return self._accept(batch, read.customer, read, seen)
 
-    def _take_unknown(self, batch: Batch, doubt: Doubt, read: Read, position: int) -> None:
-        """Settle the doubt of a customer that neither side has; a failed delivery leaves a tombstone."""
-        if doubt.reason is Reason.FAILED:
+    def _accept(self, batch: Batch, customer: Customer, read: Read, seen: Progress) -> Outcome:
+        record = batch.records.get(customer.id)
+        decision = accept(record, self._snapshot(customer, read, seen), self._lens.subscription)
+        batch.decide(decision, source=Source.VERIFICATION, at=self._clock())
+        batch.settle(customer.id)
+        if record is not None and record.partial and decision.kind is Kind.UPDATED:
+            return Outcome.COMPLETED
+        return _OUTCOMES[decision.kind]
+
+    def _miss(self, batch: Batch, customer_id: int, read: Read, seen: Progress) -> Outcome:
+        record, doubt = batch.records.get(customer_id), batch.doubts.get(customer_id)
+        if record is not None:
+            batch.hold_delete(customer_id, read.answered_at)
+            missing = Missing(read.asked_at, read.answered_at, seen.position, seen.revision, read.sent)
+            self._deletions.note_missing(customer_id, missing)
+            return Outcome.MISSING if record.deleted_at is None else Outcome.GONE
+        if doubt is not None and doubt.reason is Reason.FAILED:
             decision = accept_missing_unknown(
-                doubt.customer_id, self._lens.subscription, arrived_at=read.answered_at, position=position
+                customer_id, self._lens.subscription, arrived_at=read.answered_at, position=seen.position
             )
             batch.decide(decision, source=Source.VERIFICATION, at=self._clock())
-        batch.settle(doubt.customer_id)
+        batch.settle(customer_id)
+        return Outcome.UNKNOWN
 
-    def _fence(self, batch: Batch, customer_id: int, now: datetime) -> Outcome:
-        record = batch.records.get(customer_id)
-        if record is not None:
-            batch.records[customer_id] = replace(record, read_at=now)
+    def _fence(self, batch: Batch, customer_id: int, read: Read, seen: Progress) -> Outcome:
+        now = self._clock()
+        if read.customer is not None:
+            snapshot = self._snapshot(read.customer, read, seen)
+            record = batch.records.get(customer_id)
+            decision = merge(record, snapshot, self._lens.subscription, self._lens.window)
+            batch.decide(decision, source=Source.VERIFICATION, at=now)
+            if decision.doubt is not None:
+                batch.doubt(customer_id, decision.doubt, now + self._timing.read_after)
+        known = batch.records.get(customer_id)
+        if known is not None:
+            batch.records[customer_id] = replace(known, read_at=now)
         doubt = batch.doubts.get(customer_id)
-        asked = doubt is not None and doubt.asked and doubt.tries + 1 < MOST_TRIES
-        batch.put_off(customer_id, now, self._timing, asked=asked)
-        return Outcome.FENCED if asked or (doubt is not None and not doubt.asked) else Outcome.FAILED
+        awaited = doubt is not None and doubt.asked
+        again = doubt is not None and doubt.tries + 1 < MOST_TRIES
+        batch.put_off(customer_id, now, self._timing, asked=again)
+        return Outcome.FAILED if awaited and not again else Outcome.FENCED
+
+    def _snapshot(self, customer: Customer, read: Read, seen: Progress) -> Snapshot:
+        return self._lens.customer(
+            customer, arrived_at=read.answered_at, position=seen.position, source=Source.VERIFICATION
+        )
+
+
+def _gravest(errors: ExceptionGroup[Exception]) -> Exception:
+    """Choose the one to be told: what is no refusal of upstream's first."""
+    ours = [error for error in errors.exceptions if not isinstance(error, KountaError)]
+    return (ours or list(errors.exceptions))[0]
 
 
 _OUTCOMES: Final = {

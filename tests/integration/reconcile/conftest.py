@@ -1,0 +1,188 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.inbox import Delivery
+from sync.demo.comparison import wrong_rows
+from sync.engine import Engine, open_engine
+from sync.kounta import Kounta, Read, Retries
+from sync.mirror.figures import Figures, figures_of
+from sync.mirror.reader import mirror_path
+from sync.mirror.sweeps import SweepRow, newest_sweep
+from sync.reconcile.report import Report, Request
+from sync.sandbox import Faults, Sandbox, Settings, serving
+from sync.settings import WorkerSettings
+
+COMPANY = 5678
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@dataclass
+class Shop:
+    """A Kounta on loopback and a mirror of it in real files. Time stands still, but when somebody sleeps."""
+
+    directory: Path
+    stack: AsyncExitStack
+    sandbox: Sandbox = field(init=False)
+    url: str = ""
+    now: float = NOON.timestamp()
+    delivered: int = 0
+    settings: dict[str, str] = field(default_factory=dict)
+    engine: Engine = field(init=False)
+    _engines: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    def clock(self) -> datetime:
+        return datetime.fromtimestamp(round(self.now, 3), UTC)
+
+    def skip(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.skip(seconds)
+        await asyncio.sleep(0)
+
+    async def pass_time(self, seconds: float) -> None:
+        await self.sleep(seconds)  # which a test may have replaced meanwhile
+
+    async def build(self, customers: int, *, seed: int = 1, **options: Any) -> None:
+        self.sandbox = Sandbox(
+            Settings(requests_per_minute=100_000, **options),
+            Faults(),
+            seed,
+            customers,
+            clock=lambda: self.now,
+        )
+        self.url = await self.stack.enter_async_context(serving(self.sandbox))
+        self.stack.push_async_callback(self.close)
+        await self.open()
+
+    async def fill(self, customers: int, **options: Any) -> None:
+        """Build it, and let the mirror become right and quiet."""
+        await self.build(customers, **options)
+        await self.reconcile()
+        assert self.wrong == {}
+        self.skip(60)
+
+    async def open(self, **settings: str) -> Engine:
+        """Start the process that owns the mirror, as far as it matters here."""
+        given = {
+            "MIRROR_DATA_DIR": str(self.directory),
+            "KOUNTA_COMPANY_ID": str(COMPANY),
+            "KOUNTA_API_URL": self.url,
+            "KOUNTA_CLIENT_ID": "sandbox-client",
+            "KOUNTA_CLIENT_SECRET": "sandbox-secret",
+            "KOUNTA_REQUESTS_PER_MINUTE": "100000",
+            "MIRROR_READ_LAG_SECONDS": "2",
+            **self.settings,
+            **settings,
+        }
+        opened = open_engine(
+            WorkerSettings.model_validate(given),
+            "the test",
+            clock=self.clock,
+            retries=Retries.sleepless(patience=3),
+            sleep=self.pass_time,
+        )
+        self.engine = await self._engines.enter_async_context(opened)
+        return self.engine
+
+    async def close(self) -> None:
+        await self._engines.aclose()
+
+    async def reopen(self, **settings: str) -> Engine:
+        await self.close()
+        return await self.open(**settings)
+
+    async def reconcile(self, **request: Any) -> Report:
+        return await self.engine.reconciler.reconcile(Request(**request))
+
+    def break_down(self, **faults: Any) -> None:
+        self.sandbox.change(self.sandbox.faults, faults)
+
+    # upstream's side
+
+    @property
+    def ids(self) -> list[int]:
+        return sorted(customer["id"] for customer in self.sandbox.company.truth())
+
+    def create(self, **values: Any) -> int:
+        customer_id = values.pop("id", None)
+        email = f"new{len(self.ids)}@kounta.example"
+        given = {"first_name": "New", "email": email, **values}
+        return self.sandbox.company.create(given, announce=False, customer_id=customer_id).id
+
+    def update(self, customer_id: int, **values: Any) -> dict[str, Any]:
+        customer = self.sandbox.company.update(customer_id, values, announce=False)
+        shown: dict[str, Any] = json.loads(json.dumps(customer.seen_by("sandbox-client"), default=str))
+        return shown
+
+    def delete(self, *customer_ids: int) -> None:
+        for customer_id in customer_ids:
+            self.sandbox.company.delete(customer_id, announce=False)
+
+    async def deliver(self, customer: dict[str, Any], topic: str = "customers/updated") -> None:
+        """Let a delivery of this customer come in now, and apply it."""
+        self.delivered += 1
+        body = json.dumps({**customer, "updated_at": self.clock().isoformat(timespec="seconds")}).encode()
+        name = f"delivery-{self.delivered}"
+        await self.engine.applier.apply(
+            [Delivery(self.delivered, name, COMPANY, topic, self.clock(), {}, body)]
+        )
+
+    # what came of it
+
+    @property
+    def wrong(self) -> dict[int, str]:
+        truth = json.loads(json.dumps(list(self.sandbox.company.truth()), default=str))
+        return wrong_rows(mirror_path(self.directory), truth, list(self.sandbox.company.customers.deleted))
+
+    async def figures(self) -> Figures:
+        figures = await figures_of(self.engine.mirror)
+        assert figures is not None
+        return figures
+
+    async def newest_sweep(self) -> SweepRow:
+        row = await newest_sweep(self.engine.mirror)
+        assert row is not None
+        return row
+
+    def pages(self) -> int:
+        return max(1, -(-len(self.ids) // 25))
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    """Nothing yet: a test builds it with so many customers."""
+    async with AsyncExitStack() as stack:
+        yield Shop(tmp_path / "data", stack)
+
+
+@pytest.fixture
+async def quiet(shop: Shop) -> Shop:
+    """A Kounta of 60 customers whose mirror is right, and has nothing left to do."""
+    await shop.fill(60)
+    return shop
+
+
+@pytest.fixture
+def when_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], Awaitable[None]]], None]:
+    """Let something happen while a read is under way: upstream has answered, and nobody knows it yet."""
+
+    def arrange(happen: Callable[[int], Awaitable[None]]) -> None:
+        read = Kounta.read
+
+        async def read_slowly(self: Kounta, customer_id: int, *, priority: int = 0) -> Read:
+            answer = await read(self, customer_id, priority=priority)
+            await happen(customer_id)
+            return answer
+
+        monkeypatch.setattr(Kounta, "read", read_slowly)
+
+    return arrange
