@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import httpx2
 
 from sync.apply import Applier
-from sync.kounta import BasicAuth, Budget, BudgetState, Kounta, Retries
+from sync.credentials import credentials
+from sync.kounta import Auth, Budget, BudgetState, Kounta, Retries
 from sync.merge.snapshots import Lens
 from sync.mirror.queue import await_nobody
 from sync.mirror.store import Mirror
@@ -19,6 +20,7 @@ from sync.reconcile.sweep import Sweeper
 from sync.reconcile.verify import Verifier
 from sync.registration.registrar import Registrar
 from sync.settings import WorkerSettings
+from sync.writes import Writer
 
 
 def utc_now() -> datetime:
@@ -41,6 +43,7 @@ class Engine:
     deletions: Deletions
     reconciler: Reconciler
     registrar: Registrar
+    writer: Writer
 
     async def keep_budget(self) -> None:
         """Store how much of the call budget is used, so that a restart does not begin it anew."""
@@ -68,19 +71,19 @@ async def open_engine(
     """
     mirror = await Mirror.open(settings.data_dir, settings.company_id, settings.subscription, purpose)
     try:
-        auth = BasicAuth(settings.client_id, settings.client_secret)
-        state = BudgetState(mirror.progress.last_call_at, mirror.progress.closed_until)
-        budget = Budget(settings.requests_per_minute, state=state, clock=clock)
-        async with Kounta(
-            settings.company_id,
-            auth=auth,
-            api_url=settings.api_url,
-            budget=budget,
-            read_only=settings.read_only,
-            retries=retries or Retries(),
-            transport=transport,
-            clock=clock,
-        ) as kounta:
+        async with (
+            credentials(settings, mirror, clock, transport) as auth,
+            Kounta(
+                settings.company_id,
+                auth=auth,
+                api_url=settings.api_url,
+                budget=_budget(settings, mirror, auth, clock),
+                read_only=settings.read_only,
+                retries=retries or Retries(read_lag=settings.read_lag_seconds),
+                transport=transport,
+                clock=clock,
+            ) as kounta,
+        ):
             engine = _assemble(settings, mirror, kounta, clock, sleep)
             await await_nobody(mirror)  # whoever waited for a process that was killed has gone
             try:
@@ -89,6 +92,11 @@ async def open_engine(
                 await engine.keep_budget()
     finally:
         await mirror.close()
+
+
+def _budget(settings: WorkerSettings, mirror: Mirror, auth: Auth, clock: Callable[[], datetime]) -> Budget:
+    state = BudgetState(mirror.progress.last_call_at, mirror.progress.closed_until)
+    return Budget(settings.requests_per_minute or auth.calls_per_minute, state=state, clock=clock)
 
 
 def _assemble(
@@ -116,4 +124,5 @@ def _assemble(
             mirror, kounta, sweeper, verifier, deletions, timing=timing, clock=clock, sleep=sleep
         ),
         registrar=Registrar(mirror, kounta, clock=clock),
+        writer=Writer(mirror, kounta, lens=lens, timing=timing, clock=clock),
     )

@@ -15,7 +15,7 @@ from sync.merge.customers import ATTRIBUTES, Subscription
 from sync.merge.doubts import Timing
 from sync.reconcile.deletions import Brake
 
-CALLS_WITH_BASIC = 60
+SHORTEST_KEY = 32
 
 
 def _known_attributes(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -40,6 +40,19 @@ def _public_url(text: str) -> str:
     if url.scheme == "http" and not is_loopback(url.hostname):
         raise ValueError("customers' data would cross the network unencrypted; use https://")
     return text.strip().rstrip("/")
+
+
+def _page(text: str) -> str:
+    url = urlsplit(text.strip())
+    if url.scheme not in {"http", "https"} or not url.hostname or not _has_port(url) or url.fragment:
+        raise ValueError("it should be something like https://my.kounta.com/authorize")
+    return text.strip()
+
+
+def _long_enough(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < SHORTEST_KEY:
+        raise ValueError(f"it should have at least {SHORTEST_KEY} characters, all of them random")
+    return key
 
 
 def _has_port(url: SplitResult) -> bool:
@@ -74,12 +87,12 @@ class MirrorSettings(Settings):
         alias="MIRROR_HOLD_DELETES",
         description="how many deletions in 24 h are too many, a share or a number",
     )
-    requests_per_minute: float = Field(
-        CALLS_WITH_BASIC,
+    requests_per_minute: float | None = Field(
+        None,
         alias="KOUNTA_REQUESTS_PER_MINUTE",
         gt=0,
         allow_inf_nan=False,
-        description="how many calls a minute Kounta allows",
+        description="how many calls a minute Kounta allows; unset, 60 with Basic and 180 with OAuth",
     )
 
     public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
@@ -118,6 +131,15 @@ class WorkerSettings(MirrorSettings):
     client_id: str = Field(alias="KOUNTA_CLIENT_ID", min_length=1, description="the application's client id")
     client_secret: SecretStr = Field(
         alias="KOUNTA_CLIENT_SECRET", min_length=1, description="the application's client secret"
+    )
+    refresh_token: Annotated[SecretStr, Field(min_length=1)] | None = Field(
+        None, alias="KOUNTA_REFRESH_TOKEN", description="an OAuth refresh token to begin with"
+    )
+    secret_key: Annotated[SecretStr, AfterValidator(_long_enough)] | None = Field(
+        None, alias="MIRROR_SECRET_KEY", description="what stored OAuth tokens are encrypted with"
+    )
+    authorize_url: Annotated[str, AfterValidator(_page)] | None = Field(
+        None, alias="KOUNTA_AUTHORIZE_URL", description="the page at which a person allows the application"
     )
     read_only: bool = Field(
         False,

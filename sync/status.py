@@ -9,12 +9,14 @@ from receiver.inbox import InboxReader, Refusal
 from receiver.local import connect_locally
 from sync.concerns import Concern, ago, concerns_of, many, seconds_of
 from sync.inbox import InboxView
+from sync.kounta import BasicAuth, OAuth
 from sync.merge.decisions import Verdict
 from sync.mirror.figures import Figures, figures_of
 from sync.mirror.reader import MirrorReader
 from sync.mirror.registration import registration_of
 from sync.mirror.store import OWNER
 from sync.mirror.sweeps import SweepRow, newest_sweep
+from sync.mirror.tokens import sealed_tokens
 from sync.registration.plan import Registration
 from sync.settings import MirrorSettings
 
@@ -123,7 +125,7 @@ class Status:
 
 async def status_of(settings: MirrorSettings, now: datetime) -> Status:
     """Look at both files, as they are. A file that is missing is told, one that cannot be read raises."""
-    figures = newest = complete = registration = None
+    figures = newest = complete = registration = tokens = None
     has_mirror = True
     try:
         async with MirrorReader.look(settings.data_dir, settings.company_id) as mirror:
@@ -131,6 +133,7 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
             newest = await newest_sweep(mirror)
             complete = await newest_sweep(mirror, complete=True)
             registration = await registration_of(mirror)
+            tokens = await sealed_tokens(mirror)
     except StoreMissing:
         has_mirror = False
     async with InboxView(settings.data_dir) as inbox:
@@ -139,6 +142,7 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
     client = connect_locally(settings.data_dir, OWNER)
     if client is not None:
         await client.aclose()
+    auth = BasicAuth if tokens is None else OAuth
     return Status(
         now=now,
         company_id=settings.company_id,
@@ -149,7 +153,7 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
         pending=pending,
         newest_sweep=newest,
         complete_sweep=complete,
-        requests_per_minute=settings.requests_per_minute,
+        requests_per_minute=settings.requests_per_minute or auth.calls_per_minute,
         registration=registration,
         public_url=settings.public_url,
     )

@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from receiver.errors import MirrorError
+from sync.cli.customers import customers
 from sync.cli.deliveries import deliveries
 from sync.cli.demo import demo
 from sync.cli.migrate import migrate
@@ -29,6 +30,7 @@ app = App(
 )
 for command in (receiver, worker, status, reconcile, migrate, sandbox, demo):
     app.command(command)
+app.command(customers)
 app.command(deliveries)
 app.command(webhooks)
 

@@ -12,9 +12,9 @@ _WIDTH_IN_A_PIPE: Final = 1000
 
 def print_table(rows: Iterable[Sequence[object]], headings: Sequence[str] | None = None) -> None:
     """Print rows under their headings; without headings the first column names what the others say."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH_IN_A_PIPE)
+        console = Console(highlight=False, emoji=False, width=_WIDTH_IN_A_PIPE)
     table = Table(*(headings or ()), box=None, show_header=bool(headings), padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row))

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from receiver.database import is_unavailable
+from sync.console.customers import customer_routes
 from sync.console.webhooks import webhook_routes
 from sync.engine import Engine
 from sync.kounta import KountaError
@@ -47,7 +48,8 @@ def create_api(engine: Engine) -> Starlette:
 
     `POST /reconcile` answers JSON lines: `{"stage", "done", "total"}` while it goes on, then
     `{"report", "why"}` (why the first of the failed ones did, or "") or `{"error"}`. `POST /replay` answers
-    `{"verdicts": {id: verdict}, "missing": [id]}`. `/webhooks/…` is the registration.
+    `{"verdicts": {id: verdict}, "missing": [id]}`. `/webhooks/…` is the registration,
+    `/customers/…` what is asked of upstream.
     """
 
     async def reconcile(request: HttpRequest) -> Response:
@@ -70,6 +72,7 @@ def create_api(engine: Engine) -> Starlette:
             Route("/reconcile", reconcile, methods=["POST"]),
             Route("/replay", replay_deliveries, methods=["POST"]),
             *webhook_routes(engine),
+            *customer_routes(engine),
         ]
     )
 

@@ -12,10 +12,12 @@ from sync.kounta.errors import (
 )
 from sync.kounta.fields import AddressFields, Fields
 from sync.kounta.lookups import Read
+from sync.kounta.oauth import OAuth
 from sync.kounta.paging import Page
 from sync.kounta.retries import Retries
 from sync.kounta.shapes import Company
 from sync.kounta.throttle import Budget, BudgetState
+from sync.kounta.tokens import TokenEndpoint, Tokens
 from sync.kounta.webhooks import RegisteredWebhook, Webhooks
 from sync.kounta.writes import Written
 from sync.merge.customers import Address, Customer
@@ -38,10 +40,13 @@ __all__ = [
     "KountaThrottled",
     "KountaUnavailable",
     "KountaWrongShape",
+    "OAuth",
     "Page",
     "Read",
     "RegisteredWebhook",
     "Retries",
+    "TokenEndpoint",
+    "Tokens",
     "Webhooks",
     "Written",
 ]

@@ -261,6 +261,13 @@ WEBHOOK_ATTEMPTS: Final = _table(
     Column("asked_at", UTCDateTime, nullable=False),
 )
 
+TOKENS: Final = _table(
+    "_oauth_tokens",
+    _company(),
+    Column("sealed", Text, nullable=False),
+    Column("kept_at", UTCDateTime, nullable=False),
+)
+
 _SHOWN: Final = ("as_of", "first_seen_at", "first_seen_by", "changed_at", "verified_at", "partial")
 _CUSTOMER: Final = ("company_id", "id", *COLUMNS, *_SHOWN)
 _CHANGE: Final = tuple(

@@ -1,0 +1,142 @@
+"""OAuth 2: access tokens that are renewed once for all who need it, and the dance that first gets them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from sync.kounta.errors import KountaAccessLost, KountaError, KountaRefused
+from sync.kounta.throttle import utc_now
+from sync.kounta.tokens import TokenEndpoint, Tokens
+
+AUTHORIZE_URL: Final = "https://my.kounta.com/authorize"
+"""Where a person allows it (kounta-api.md); it is not at the API's own address."""
+
+Keep = Callable[[Tokens], Awaitable[None]]
+"""Stores tokens, before anyone uses them: a refresh token may be good only once."""
+
+
+class OAuth:
+    """OAuth 2, 180 calls a minute (kounta-api.md).
+
+    However many calls find the access token expired at once, one refresh is in flight, and all of them end as
+    it does. A refresh token that upstream has refused is not sent again.
+    """
+
+    calls_per_minute = 180
+
+    def __init__(
+        self,
+        endpoint: TokenEndpoint,
+        tokens: Tokens,
+        keep: Keep,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._endpoint = endpoint
+        self._tokens = tokens
+        self._kept = tokens
+        self._keep = keep
+        self._clock = clock
+        self._refreshing: asyncio.Future[None] | None = None
+        self._refusal: KountaAccessLost | None = None
+
+    def __repr__(self) -> str:
+        return "OAuth()"
+
+    async def authorization(self) -> str:
+        if self._kept is not self._tokens or not self._tokens.is_good(self._clock()):
+            await self._renewed()
+        return self._bearer()
+
+    async def renew(self, refused: str) -> bool:
+        """Renew them, once for all who ask at once. Raises KountaError, which says what to do."""
+        if self._bearer() == refused:
+            await self._renewed()
+        return True
+
+    def conceal(self, text: str) -> str:
+        for secret in (self._tokens.refresh_token, self._tokens.access_token):
+            if secret is not None:
+                text = text.replace(secret.get_secret_value(), "[secret]")
+        return text
+
+    def adopt(self, tokens: Tokens) -> None:
+        """Go on with other tokens, which are stored already: a person has logged in."""
+        self._tokens = self._kept = tokens
+        self._refusal = None
+
+    async def aclose(self) -> None:
+        """Wait for a refresh that is under way: what it brings must be stored."""
+        if self._refreshing is not None:
+            await asyncio.wait([self._refreshing])
+
+    def _bearer(self) -> str:
+        token = self._tokens.access_token
+        return "" if token is None else f"Bearer {token.get_secret_value()}"
+
+    async def _renewed(self) -> None:
+        """Refresh, or wait for the refresh that is in flight; who waits may be cancelled, it may not."""
+        if self._refreshing is None:
+            self._refreshing = asyncio.ensure_future(self._refresh())
+            self._refreshing.add_done_callback(self._over)
+        await asyncio.shield(self._refreshing)
+
+    def _over(self, refreshing: asyncio.Future[None]) -> None:
+        self._refreshing = None
+        if not refreshing.cancelled():
+            refreshing.exception()  # whoever waits is told; perhaps nobody does any more
+
+    async def _refresh(self) -> None:
+        if self._refusal is not None:
+            raise _again(self._refusal)
+        if self._kept is self._tokens:
+            try:
+                self._tokens = await self._endpoint.refreshed(self._tokens)
+            except KountaAccessLost as error:
+                self._refusal = error
+                raise
+        await self._keep(self._tokens)
+        self._kept = self._tokens
+
+
+def _again(error: KountaAccessLost) -> KountaError:
+    again = KountaAccessLost(error.status, error.code, error.description, error.advice)
+    again.unsent = True
+    return again
+
+
+def authorization_url(authorize_url: str, client_id: str, redirect_uri: str, state: str) -> str:
+    """Give the address at which a person allows this application to see the company."""
+    query = {
+        "client_id": client_id,
+        "redirect_uri": redirect_uri,
+        "response_type": "code",
+        "state": state,
+    }
+    return f"{authorize_url}{'&' if '?' in authorize_url else '?'}{urlencode(query)}"
+
+
+def code_in(brought: str, state: str) -> str:
+    """Read the code out of what a person brought back: the address they were sent to, or the code alone.
+
+    Raises KountaRefused when they said no, or when the address belongs to another attempt (`state`).
+    """
+    brought = brought.strip()
+    if "?" not in brought and "=" not in brought:
+        if not brought:
+            raise KountaRefused("nothing was given", "Paste the address that your browser was sent to")
+        return brought
+    query = parse_qs(urlsplit(brought).query if "?" in brought else brought)
+    given = {name: values[0] for name, values in query.items()}
+    if given.get("state") != state:
+        raise KountaRefused(
+            "the address belongs to another attempt: its state is not the one of this login",
+            "Begin anew, and use the address that this command prints",
+        )
+    if "error" in given:
+        raise KountaRefused(f"the permission was not given ({given['error'][:80]!r})", "Begin anew")
+    if not given.get("code"):
+        raise KountaRefused("the address holds no code", "Paste the whole address")
+    return given["code"]

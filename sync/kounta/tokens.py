@@ -1,0 +1,173 @@
+"""OAuth 2 tokens: how upstream grants them (`POST /v1/token.json`), and how they lie on disk."""
+
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Final, Self
+
+import httpx2
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import to_json
+
+from sync.kounta.errors import (
+    KountaAccessLost,
+    KountaError,
+    KountaUnavailable,
+    KountaWrongShape,
+    complaint,
+)
+from sync.kounta.origin import Origin
+from sync.kounta.throttle import utc_now
+
+LOG_IN: Final = "Run kounta-mirror login"
+_SECONDS: Final = 20.0
+_OK: Final = 200
+_FAILURES: Final = 500
+_TOO_MANY: Final = 429
+_SECRET: Final = frozenset({"code", "refresh_token"})
+_OLD: Final = 0.95
+"""The share of its life after which an access token is renewed before upstream refuses it."""
+
+
+class Tokens(BaseModel):
+    """What a company's permission is made of: the access token of the moment, and how to get the next."""
+
+    model_config = ConfigDict(frozen=True)
+
+    refresh_token: SecretStr
+    access_token: SecretStr | None = None
+    good_until: datetime | None = None
+    """When to get the next one (our clock, UTC); None: when upstream refuses this one."""
+
+    def is_good(self, now: datetime) -> bool:
+        """Whether there is an access token that upstream should still take."""
+        return self.access_token is not None and (self.good_until is None or now < self.good_until)
+
+
+class _Grant(BaseModel):
+    access_token: SecretStr = Field(min_length=1)
+    refresh_token: SecretStr | None = None
+    expires_in: float | None = Field(None, allow_inf_nan=False)
+
+
+class TokenEndpoint:
+    """Upstream's token endpoint, for one application. Each request is tried once."""
+
+    def __init__(
+        self,
+        client_id: str,
+        client_secret: SecretStr,
+        origin: Origin,
+        *,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._application = {"client_id": client_id, "client_secret": client_secret.get_secret_value()}
+        self._url = origin.at("/token.json")
+        self._clock = clock
+        self._http = httpx2.AsyncClient(
+            transport=transport,
+            trust_env=not origin.loopback,
+            follow_redirects=False,
+            timeout=_SECONDS,
+            headers={"Accept": "application/json", "User-Agent": "kounta-mirror"},
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def for_code(self, code: str, redirect_uri: str) -> Tokens:
+        """Exchange what a person brought back from upstream's page. Raises KountaError."""
+        return await self._grant(
+            {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}, None
+        )
+
+    async def refreshed(self, tokens: Tokens) -> Tokens:
+        """Get the next access token; the refresh token stays unless another one comes. Raises KountaError."""
+        old = tokens.refresh_token.get_secret_value()
+        return await self._grant({"grant_type": "refresh_token", "refresh_token": old}, tokens.refresh_token)
+
+    async def _grant(self, asked: Mapping[str, str], known: SecretStr | None) -> Tokens:
+        secrets = [self._application["client_secret"], *(asked[name] for name in _SECRET & asked.keys())]
+        try:
+            answer = await self._http.post(self._url, data={**self._application, **asked})
+        except httpx2.RequestError as error:
+            came = f"no tokens came ({type(error).__name__})"
+            raise self._told(KountaUnavailable(None, None, came, "Try again later")) from error
+        if answer.status_code != _OK:
+            refusal = _refused(answer.status_code, answer.content)
+            refusal.conceal(lambda text: _without(text, secrets))
+            raise self._told(refusal)
+        try:
+            grant = _Grant.model_validate_json(answer.content)
+        except ValidationError:
+            grant = None
+        refresh_token = grant and (grant.refresh_token or known)
+        if grant is None or refresh_token is None:
+            raise self._told(
+                KountaWrongShape(_OK, None, "answered 200 without tokens", f"Check KOUNTA_API_URL. {LOG_IN}")
+            )
+        lasts = grant.expires_in
+        return Tokens(
+            refresh_token=refresh_token,
+            access_token=grant.access_token,
+            good_until=None if lasts is None else self._clock() + timedelta(seconds=_OLD * min(lasts, 1e9)),
+        )
+
+    def _told(self, error: KountaError) -> KountaError:
+        """Say what was asked; nothing of the call that needed the token was done."""
+        error.asked = f"POST {httpx2.URL(self._url).path}"
+        error.unsent = True
+        return error
+
+
+class Seal:
+    """Encrypts tokens at rest (Fernet) with a key made from MIRROR_SECRET_KEY (HKDF, RFC 5869)."""
+
+    def __init__(self, secret_key: SecretStr) -> None:
+        derived = HKDF(SHA256(), 32, salt=None, info=b"kounta-mirror: OAuth tokens").derive(
+            secret_key.get_secret_value().encode()
+        )
+        self._fernet = Fernet(urlsafe_b64encode(derived))
+
+    def sealed(self, tokens: Tokens) -> str:
+        """Give what may lie on disk."""
+        shown = {
+            "refresh_token": tokens.refresh_token.get_secret_value(),
+            "access_token": tokens.access_token and tokens.access_token.get_secret_value(),
+            "good_until": tokens.good_until,
+        }
+        return self._fernet.encrypt(to_json(shown)).decode()
+
+    def opened(self, sealed: str) -> Tokens | None:
+        """Give the tokens; None when they were sealed with another key."""
+        try:
+            return Tokens.model_validate_json(self._fernet.decrypt(sealed.encode()))
+        except (InvalidToken, ValidationError):
+            return None
+
+
+def _refused(status: int, body: bytes) -> KountaError:
+    said = complaint(body)
+    description = f"no tokens came, but {said.after(status)}"
+    if status >= _FAILURES or status == _TOO_MANY:
+        return KountaUnavailable(status, said.code, description, "Try again later")
+    if said.code == "invalid_client":
+        return KountaAccessLost(
+            status, said.code, description, "Check KOUNTA_CLIENT_ID and KOUNTA_CLIENT_SECRET"
+        )
+    return KountaAccessLost(
+        status, said.code, description, f"The permission is used up or was withdrawn. {LOG_IN}"
+    )
+
+
+def _without(text: str, secrets: list[str]) -> str:
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "[secret]")
+    return text

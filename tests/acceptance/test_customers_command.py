@@ -1,0 +1,196 @@
+"""`kounta-mirror customers …` as a person types it, with and without a worker, against the local Kounta."""
+
+import asyncio
+import json
+import os
+import shlex
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync.sandbox import Faults, Sandbox, Settings, serving
+
+JAMIE = (
+    "--first-name Jamie --last-name McDonald --email j+m@shop.example --phone '02 8765 4321' "
+    "--mobile '+61 400 000 001' --tags 'vip, gold' --reference-id 00123 --accepts-marketing "
+    """--primary-address '{"address": "1 George St", "city": "Sydney", "country": "AU"}'"""
+)
+
+
+@dataclass
+class Shell:
+    """A shop's directory with its settings, and a local Kounta that it can reach."""
+
+    directory: Path
+    sandbox: Sandbox
+    settings: dict[str, str] = field(default_factory=dict)
+
+    async def start(self, *command: str) -> asyncio.subprocess.Process:
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "sync",
+            *command,
+            env={**inherited, **self.settings},
+            cwd=self.directory,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def type(self, command: str) -> tuple[int, str, str]:
+        """Give exit code, stdout and stderr of `kounta-mirror customers …`."""
+        process = await self.start("customers", *shlex.split(command))
+        out, complaint = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode or 0, out.decode(), complaint.decode()
+
+    async def json(self, command: str) -> Any:
+        code, out, complaint = await self.type(f"{command} --json")
+        assert (code, complaint) == (0, "")
+        return json.loads(out)
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[None]:
+        process = await self.start("worker")
+        try:
+            assert process.stderr is not None
+            async with asyncio.timeout(30):
+                while json.loads(await process.stderr.readline())["action"] != "worker_started":
+                    pass
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(process.communicate(), 20)
+
+    def row(self, customer_id: int) -> dict[str, Any]:
+        with closing(
+            sqlite3.connect(f"file:{self.directory / 'data/mirror.db'}?mode=ro", uri=True)
+        ) as mirror:
+            mirror.row_factory = sqlite3.Row
+            return dict(mirror.execute("SELECT * FROM customers WHERE id = ?", [customer_id]).fetchone())
+
+
+@pytest.fixture
+async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
+    sandbox = Sandbox(Settings(requests_per_minute=100_000), Faults(), seed=7, customers=60)
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(serving(sandbox))
+        yield Shell(
+            tmp_path,
+            sandbox,
+            {
+                "KOUNTA_COMPANY_ID": "5678",
+                "KOUNTA_CLIENT_ID": "sandbox-client",
+                "KOUNTA_CLIENT_SECRET": "sandbox-secret",
+                "KOUNTA_API_URL": url,
+                "KOUNTA_REQUESTS_PER_MINUTE": "100000",
+                "MIRROR_SWEEP_SECONDS": "86400",
+            },
+        )
+
+
+@pytest.fixture(params=["with a worker", "without one"])
+async def either(shell: Shell, request: pytest.FixtureRequest) -> AsyncIterator[Shell]:
+    async with AsyncExitStack() as stack:
+        if request.param == "with a worker":
+            await stack.enter_async_context(shell.worker())
+        yield shell
+
+
+async def test_a_customer_is_created_found_updated_and_in_the_mirror(either: Shell) -> None:
+    jamie = await either.json(f"create {JAMIE}")
+    assert (jamie["first_name"], jamie["tags"], jamie["accepts_marketing"]) == (
+        "Jamie",
+        ["vip", "gold"],
+        True,
+    )
+    row = either.row(jamie["id"])
+    assert (row["email"], row["primary_city"], row["reference_id"]) == ("j+m@shop.example", "Sydney", "00123")
+
+    ways = (
+        "--email j+m@shop.example",
+        "--mobile '+61 400 000 001'",
+        "--first-name Jamie --last-name McDonald --phone '02 8765 4321'",
+    )
+    for way in ways:
+        assert (await either.json(f"find {way}"))["id"] == jamie["id"]
+    assert [one["id"] for one in await either.json("find --reference-id 00123")] == [jamie["id"]]
+    assert (await either.json(f"get {jamie['id']}"))["phone"] == "02 8765 4321"
+
+    changed = await either.json(f"update {jamie['id']} --tags gold --clear last_name,primary_address")
+    assert (changed["tags"], changed["last_name"], changed["primary_address"]) == (["gold"], None, None)
+    row = either.row(jamie["id"])
+    assert (row["tags"], row["last_name"], row["primary_city"]) == ('["gold"]', None, None)
+
+
+async def test_an_address_alone_is_updated(shell: Shell) -> None:
+    known = next(iter(shell.sandbox.company.customers))
+    address = json.dumps({"city": "Auckland", "country": "NZ"})
+    await shell.json(f"update {known.id} --shipping-address {shlex.quote(address)}")
+    now = shell.sandbox.company.customer(known.id)
+    assert (now.first_name, dict(now.shipping_address or {})) == (
+        known.first_name,
+        {"city": "Auckland", "country": "NZ"},
+    )
+
+
+async def test_every_customer_is_listed(either: Shell) -> None:
+    listed = await either.json("list")
+    assert [one["id"] for one in listed] == [one.id for one in either.sandbox.company.customers]
+    assert len(await either.json("list --limit 30")) == 30
+
+
+async def test_nobody_found_is_an_empty_array_or_exit_1(shell: Shell) -> None:
+    assert await shell.json("find --reference-id nobody") == []
+    for command in ("find --email nobody@shop.example", "get 9", "find --mobile 1 --json"):
+        code, out, complaint = await shell.type(command)
+        assert (code, out) == (1, "")
+        assert complaint.startswith("Kounta has no ")
+
+
+async def test_people_see_tables(shell: Shell) -> None:
+    shell.sandbox.company.create({"first_name": "[red]\x1b[1mJamie", "email": "j@shop.example"})
+    code, out, _ = await shell.type("find --email j@shop.example")
+    assert code == 0
+    assert "first_name         [red] [1mJamie\n" in out
+    assert "updated_at" not in out
+    code, out, _ = await shell.type("list --limit 2")
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "id",
+        *(str(one.id) for one in list(shell.sandbox.company.customers)[:2]),
+    ]
+
+
+async def test_a_read_only_mirror_writes_nothing(shell: Shell) -> None:
+    shell.settings["KOUNTA_READ_ONLY"] = "true"
+    for command in (f"create {JAMIE}", "update 7 --phone 1"):
+        code, _, complaint = await shell.type(command)
+        assert (code, shell.sandbox.calls.total) == (2, 0)
+        assert "KOUNTA_READ_ONLY is set" in complaint
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("update 9 --phone 1", "There is no customer 9"),
+        ("list", "answered 403"),
+        ("get 9", "answered 403"),
+    ],
+)
+async def test_what_kounta_refuses_is_one_sentence_and_exit_1(
+    either: Shell, command: str, sentence: str
+) -> None:
+    if "403" in sentence:
+        either.sandbox.faults.lost_access = "403"
+    code, out, complaint = await either.type(command)
+    assert (code, out) == (1, "")
+    assert sentence in complaint
+    assert complaint.count("\n") == 1
