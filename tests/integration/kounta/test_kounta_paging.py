@@ -180,12 +180,14 @@ async def test_a_walk_over_nothing_but_empty_pages_ends(upstream: Any, kounta: K
 
 
 @pytest.mark.parametrize("wrong", [{"first_name": "no id"}, {"id": None}, {"id": "abc"}, None, 7, []])
-async def test_one_item_that_is_no_customer_makes_the_whole_page_an_error(
+async def test_one_item_that_names_no_customer_is_kept_apart_from_those_that_do(
     upstream: Any, kounta: Kounta, wrong: object
 ) -> None:
     upstream.answer(LIST, [*listed(1, 2), wrong])
-    with pytest.raises(KountaWrongShape, match=r"expected was an array of customers, and 2"):
-        await walked(kounta)
+    (page,) = await walked(kounta)
+    (item,) = page.unreadable
+    assert ([customer.id for customer in page.customers], item.customer_id) == ([1, 2], None)
+    assert "expected was an array of customers, and 2" in str(item.error)
 
 
 @pytest.mark.parametrize("body", [{}, {"customers": []}, None, "text"])
@@ -226,3 +228,27 @@ async def test_a_page_that_is_cut_is_asked_for_again_and_counts_once(upstream: A
     upstream.answer(LIST, whole)
     assert [customer.id async for customer in kounta.customers()] == [1, 2]
     assert upstream.targets == [LIST, LIST, LIST]
+
+
+async def test_an_item_that_cannot_be_read_says_which_customer_it_is(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, [{"id": 1}, {"id": 2, "tags": 7}, {"id": 3}])
+    (page,) = await walked(kounta)
+    assert ([customer.id for customer in page.customers], page.unreadable[0].customer_id) == ([1, 3], 2)
+    assert "1.tags" in str(page.unreadable[0].error)
+
+
+async def test_whoever_takes_customers_one_by_one_is_told_of_an_item_that_is_none(
+    upstream: Any, kounta: Kounta
+) -> None:
+    upstream.answer(LIST, [{"id": 1}, {"id": 2, "tags": 7}, {"id": 3}])
+    customers = kounta.customers()
+    assert [(await anext(customers)).id, (await anext(customers)).id] == [1, 3]
+    with pytest.raises(KountaWrongShape, match=r"1\.tags"):
+        await anext(customers)
+
+
+@pytest.mark.parametrize("items", [[{"id": "x"}], [{}, 5], {"id": 1}])
+async def test_a_page_without_one_customer_is_an_error(upstream: Any, kounta: Kounta, items: Any) -> None:
+    upstream.answer(LIST, items)
+    with pytest.raises(KountaWrongShape):
+        await walked(kounta)

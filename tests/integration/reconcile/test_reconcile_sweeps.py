@@ -242,6 +242,37 @@ async def test_a_customer_that_cannot_be_stored_fails_alone(quiet: Any) -> None:
     assert (await quiet.newest_sweep()).complete
 
 
+async def test_an_item_that_is_no_customer_fails_alone(quiet: Any) -> None:
+    bad, good, *_ = quiet.ids
+    quiet.update(bad, first_name=["not", "a", "name"])
+    quiet.update(good, first_name="Silent")
+    report = await quiet.reconcile()
+    assert report == Report(listed=60, read=1, updated=1, unchanged=58, failed=1, calls=3 + 1 + 1)
+    assert "0.first_name" in report.why
+    assert list(quiet.wrong) == [bad]
+    assert (await quiet.newest_sweep()).complete
+    quiet.update(bad, first_name="Good again")
+    quiet.skip(60)
+    assert (await quiet.reconcile()).updated == 1
+    assert quiet.wrong == {}
+
+
+async def test_an_item_that_names_no_customer_hides_nobody(quiet: Any) -> None:
+    hidden, other, *_ = quiet.ids
+    listed = quiet.sandbox.company.listed
+
+    def list_without_id(customer: Any, application: str) -> dict[str, Any]:
+        item: dict[str, Any] = listed(customer, application)
+        return {**item, "id": None} if customer.id == hidden else item
+
+    quiet.sandbox.company.listed = list_without_id
+    quiet.delete(other)
+    report = await quiet.reconcile()
+    assert (report.listed, report.deleted, report.failed) == (59, 1, 1)
+    assert "id" in report.why
+    assert quiet.wrong == {}
+
+
 async def rebuild_as(shop: Any, other: Sandbox) -> None:
     """Let the same address answer for another company's customers from now on."""
     shop.sandbox.company.customers = other.company.customers
