@@ -142,6 +142,79 @@ async def test_an_address_alone_is_updated(shell: Shell) -> None:
     )
 
 
+async def test_every_field_of_the_seed_has_a_flag(either: Shell) -> None:
+    address = {
+        "address": "1 George St",
+        "city": "Sydney",
+        "state": "NSW",
+        "postal_code": "0200",
+        "country": "AU",
+    }
+    old: dict[str, Any] = {
+        "first_name": "Jamie",
+        "last_name": "McDonald",
+        "phone": "02 8765 4321",
+        "mobile": "+61 400 000 001",
+        "email": "j+m@shop.example",
+        "tags": ["vip", "gold"],
+        "image": "https://img.example/1.png",
+        "primary_address": address,
+        "shipping_address": address | {"city": "Auckland", "country": "NZ"},
+        "reference_id": "00123456789012345678901",
+        "accepts_marketing": True,
+    }
+    new: dict[str, Any] = {
+        "first_name": 'J\'amie "J" 🦘',
+        "last_name": "O'Neill",
+        "phone": "1",
+        "mobile": "2",
+        "email": "new@shop.example",
+        "tags": ["new"],
+        "image": "https://img.example/2.png",
+        "primary_address": {"city": "Perth", "country": "AU"},
+        "shipping_address": {"city": "Apia", "country": "WS"},
+        "reference_id": "000",
+        "accepts_marketing": False,
+    }
+    made = await either.json(f"create {as_flags(old)}")
+    assert {name: made[name] for name in old} == old
+    truth = either.sandbox.company.customer(made["id"]).seen_by("sandbox-client")
+    assert truth == {"id": made["id"], **old}
+    changed = await either.json(f"update {made['id']} {as_flags(new)}")
+    truth = either.sandbox.company.customer(made["id"]).seen_by("sandbox-client")
+    assert truth == {"id": made["id"], **new}
+    assert {name: value for name, value in changed.items() if not name.endswith("_at")} == truth
+    row = either.row(made["id"])
+    assert (row["shipping_city"], row["reference_id"], row["accepts_marketing"]) == ("Apia", "000", 0)
+
+
+def as_flags(fields: dict[str, Any]) -> str:
+    """Give a customer as a person types it."""
+
+    def typed(name: str, value: Any) -> str:
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            return f"--{flag}" if value else f"--no-{flag}"
+        if isinstance(value, list):
+            value = ",".join(value)
+        return f"--{flag} {shlex.quote(json.dumps(value) if isinstance(value, dict) else value)}"
+
+    return " ".join(typed(name, value) for name, value in fields.items())
+
+
+async def test_a_reference_id_finds_all_who_share_it(shell: Shell) -> None:
+    made = [
+        shell.sandbox.company.create({"first_name": name, "reference_id": "ABC123"}).id
+        for name in ("Ana", "Bo")
+    ]
+    assert [one["id"] for one in await shell.json("find --reference-id ABC123")] == made
+    ana = await shell.json(f"get {made[0]}")
+    assert (ana["first_name"], ana["reference_id"]) == ("Ana", "ABC123")
+    others = next(iter(shell.sandbox.company.customers)).id
+    shell.sandbox.company.update(others, {"reference_id": ""})
+    assert (await shell.json(f"get {others}"))["reference_id"] == ""
+
+
 async def test_every_customer_is_listed(either: Shell) -> None:
     listed = await either.json("list")
     assert [one["id"] for one in listed] == [one.id for one in either.sandbox.company.customers]
