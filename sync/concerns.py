@@ -135,6 +135,8 @@ def _of_upstream(status: Status) -> list[Concern]:
     if held := figures.held_deletes:
         sentence = f"{many(held, 'deletion is', 'deletions are')} held: many at once."
         found.append(Concern(WARNING, sentence, f"kounta-mirror reconcile --allow-deletes {held}"))
+    if figures.partial > status.requests_per_minute:
+        found.append(Concern(WARNING, to_read(figures.partial, status.requests_per_minute)))
     if status.complete_sweep is None and not figures.progress.upstream_failure:
         listed = status.newest_sweep.listed if status.newest_sweep else 0
         sentence = f"The first sweep has not ended; {many(listed, 'customer was', 'customers were')} listed."
@@ -167,6 +169,13 @@ def _of_refusals(status: Status) -> list[Concern]:
         for one in status.pending.refused
         if status.now - one.last_at < RECENTLY
     ]
+
+
+def to_read(customers: int, calls_per_minute: float) -> str:
+    """Say how long it takes until these customers are known in full."""
+    are = many(customers, "customer is", "customers are")
+    takes = ago(timedelta(minutes=customers / calls_per_minute))
+    return f"{are} known in part only; to read them takes {takes} at {calls_per_minute:g} calls a minute."
 
 
 def many(number: int, one: str, several: str) -> str:

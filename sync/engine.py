@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import httpx2
+import structlog
 
 from sync.apply import Applier
+from sync.concerns import to_read
 from sync.credentials import credentials
 from sync.kounta import Auth, Budget, BudgetState, Kounta, Retries
 from sync.merge.snapshots import Lens
 from sync.mirror.queue import await_nobody
+from sync.mirror.resubscription import Resubscription, resubscribe
 from sync.mirror.store import Mirror
 from sync.reconcile.deletions import Deletions
 from sync.reconcile.reconciler import Reconciler
@@ -21,6 +24,8 @@ from sync.reconcile.verify import Verifier
 from sync.registration.registrar import Registrar
 from sync.settings import WorkerSettings
 from sync.writes import Writer
+
+_log = structlog.get_logger()
 
 
 def utc_now() -> datetime:
@@ -86,6 +91,9 @@ async def open_engine(
         ):
             engine = _assemble(settings, mirror, kounta, clock, sleep)
             await await_nobody(mirror)  # whoever waited for a process that was killed has gone
+            changed = await resubscribe(mirror, clock())
+            if changed is not None:
+                _log.info(_told(changed, _rate(settings, auth)), action="attributes_changed")
             try:
                 yield engine
             finally:
@@ -96,7 +104,20 @@ async def open_engine(
 
 def _budget(settings: WorkerSettings, mirror: Mirror, auth: Auth, clock: Callable[[], datetime]) -> Budget:
     state = BudgetState(mirror.progress.last_call_at, mirror.progress.closed_until)
-    return Budget(settings.requests_per_minute or auth.calls_per_minute, state=state, clock=clock)
+    return Budget(_rate(settings, auth), state=state, clock=clock)
+
+
+def _rate(settings: WorkerSettings, auth: Auth) -> float:
+    return settings.requests_per_minute or auth.calls_per_minute
+
+
+def _told(changed: Resubscription, calls_per_minute: float) -> str:
+    said = ["MIRROR_ATTRIBUTES has changed."]
+    if changed.blanked:
+        said.append(f"No longer kept, and blanked in the history too: {', '.join(changed.blanked)}.")
+    if changed.new:
+        said.append(f"New: {', '.join(changed.new)}. {to_read(changed.to_read, calls_per_minute)}")
+    return " ".join(said)
 
 
 def _assemble(

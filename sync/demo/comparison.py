@@ -2,18 +2,26 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 _PLAIN: Final = ("first_name", "last_name", "email", "phone", "mobile", "image", "reference_id")
 _PARTS: Final = ("address", "city", "state", "postal_code", "country")
+_FILTERS: Final = {"first_name": "name", "last_name": "name", "mobile": "phone"}
+"""Field -> the attribute filter it goes with, where that has another name."""
 
 
-def wrong_rows(database: Path, truth: list[dict[str, Any]], deleted: list[int]) -> dict[int, str]:
+def wrong_rows(
+    database: Path,
+    truth: list[dict[str, Any]],
+    deleted: list[int],
+    subscribed: Collection[str] | None = None,
+) -> dict[int, str]:
     """Say for each customer whose row is wrong what is wrong with it; every attribute is compared.
 
-    `truth` and `deleted` are what the local Kounta's control interface shows.
+    `truth` and `deleted` are what the local Kounta's control interface shows. Where `subscribed` names
+    attribute filters, everything beside them should be NULL.
     """
     rows = {row["id"]: row for row in _rows(database)}
     wrong: dict[int, str] = {}
@@ -24,7 +32,12 @@ def wrong_rows(database: Path, truth: list[dict[str, Any]], deleted: list[int]) 
         elif row["deleted_at"] is not None:
             wrong[customer["id"]] = "deleted in the mirror, live upstream"
         else:
-            fields = [name for name, value in _columns(customer).items() if _stored(name, row) != value]
+            expected = _columns(customer)
+            if subscribed is not None:
+                expected = {
+                    name: value if _is_kept(name, subscribed) else None for name, value in expected.items()
+                }
+            fields = [name for name, value in expected.items() if _stored(name, row) != value]
             if fields:
                 wrong[customer["id"]] = f"differs in {', '.join(fields)}"
     for id_, row in rows.items():
@@ -72,6 +85,11 @@ def _columns(customer: Mapping[str, Any]) -> dict[str, Any]:
         for part in _PARTS:
             expected[f"{kind}_{part}"] = address.get(part)
     return expected
+
+
+def _is_kept(name: str, subscribed: Collection[str]) -> bool:
+    attribute = "address" if name.startswith(("primary_", "shipping_")) else _FILTERS.get(name, name)
+    return attribute == "reference_id" or attribute in subscribed
 
 
 def _stored(name: str, row: sqlite3.Row) -> Any:

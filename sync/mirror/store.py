@@ -142,9 +142,6 @@ class Mirror(MirrorReader):
                 await connection.execute(
                     insert(table).values(company_id=self.company_id, **values).on_conflict_do_nothing()
                 )
-            await connection.execute(
-                update(STATUS).where(STATUS.c.company_id == self.company_id).values(attributes=attributes)
-            )
             self.progress, _ = await self._stored(connection)
 
 

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Final
 
+from sync.merge.decisions import Decision, Kind
+from sync.merge.records import Record
+
 
 class Outcome(Enum):
     """What a list item or a read did to one customer, or in the end the settling of a deletion."""
@@ -26,12 +29,25 @@ class Outcome(Enum):
     HELD = "held"
 
 
+def outcome_of(decision: Decision, known: Record | None) -> Outcome:
+    """Say what an answer did to a customer; what fills a partial record is no update that anyone missed."""
+    if decision.kind is Kind.UPDATED and known is not None and known.partial:
+        return Outcome.COMPLETED
+    return _OUTCOMES[decision.kind]
+
+
 Note = Callable[[int, Outcome, str], None]
 """Is told of which customer, what came of it, and what kept it from being settled ("": nothing)."""
 
 NoteItem = Callable[[int | None, Outcome, str], None]
 """The same of an item of a list; None: one that does not say which customer it is."""
 
+_OUTCOMES: Final = {
+    Kind.CREATED: Outcome.CREATED,
+    Kind.UPDATED: Outcome.UPDATED,
+    Kind.RESTORED: Outcome.UPDATED,
+    None: Outcome.UNCHANGED,
+}
 _STANDING: Final = frozenset({Outcome.CREATED, Outcome.UPDATED})
 _NOTHING_NEW: Final = frozenset({Outcome.UNCHANGED, Outcome.COMPLETED, Outcome.UPDATED})
 

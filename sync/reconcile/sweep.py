@@ -29,7 +29,7 @@ from sync.mirror.sweeps import (
     unlisted,
 )
 from sync.reconcile.deletions import Brake
-from sync.reconcile.report import NoteItem, Outcome
+from sync.reconcile.report import NoteItem, Outcome, outcome_of
 
 BACKFILL: Final = "backfill"
 AT_ONCE: Final = 500
@@ -279,7 +279,7 @@ class Sweeper:
         self._leave(batch, decision, walk.source)
         walk.swept.created += decision.kind is Kind.CREATED
         walk.swept.updated += decision.kind in {Kind.UPDATED, Kind.RESTORED}
-        walk.note(customer_id, _OUTCOMES[decision.kind], "")
+        walk.note(customer_id, outcome_of(decision, record), "")
         batch.listed(customer_id, walk.row.id)
 
     def _leave(self, batch: Batch, decision: Decision, source: Source) -> None:
@@ -333,11 +333,3 @@ class Sweeper:
                 for customer_id in part:
                     if customer_id in batch.doubts and customer_id not in batch.records:
                         batch.doubt(customer_id, Reason.UNLISTED, now + self._timing.read_after)
-
-
-_OUTCOMES: Final = {
-    Kind.CREATED: Outcome.CREATED,
-    Kind.UPDATED: Outcome.UPDATED,
-    Kind.RESTORED: Outcome.UPDATED,
-    None: Outcome.UNCHANGED,
-}

@@ -17,14 +17,14 @@ from sync.kounta import (
     KountaUnavailable,
     Read,
 )
-from sync.merge.decisions import Kind, accept, accept_missing_unknown, merge
+from sync.merge.decisions import accept, accept_missing_unknown, merge
 from sync.merge.doubts import Doubt, Reason, Timing, is_fenced
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
 from sync.mirror.progress import Progress
 from sync.mirror.store import Mirror
 from sync.reconcile.deletions import Deletions, Missing
-from sync.reconcile.report import Note, Outcome
+from sync.reconcile.report import Note, Outcome, outcome_of
 
 IN_FLIGHT: Final = 8
 """Reads at once: upstream may take seconds to answer, and the budget alone should decide the rate."""
@@ -130,9 +130,7 @@ class Verifier:
         decision = accept(record, self._snapshot(customer, read, seen), self._lens.subscription)
         batch.decide(decision, source=Source.VERIFICATION, at=self._clock())
         batch.settle(customer.id)
-        if record is not None and record.partial and decision.kind is Kind.UPDATED:
-            return Outcome.COMPLETED
-        return _OUTCOMES[decision.kind]
+        return outcome_of(decision, record)
 
     def _miss(self, batch: Batch, customer_id: int, read: Read, seen: Progress) -> Outcome:
         record, doubt = batch.records.get(customer_id), batch.doubts.get(customer_id)
@@ -177,11 +175,3 @@ def _gravest(errors: ExceptionGroup[Exception]) -> Exception:
     """Choose the one to be told: what is no refusal of upstream's first."""
     ours = [error for error in errors.exceptions if not isinstance(error, KountaError)]
     return (ours or list(errors.exceptions))[0]
-
-
-_OUTCOMES: Final = {
-    Kind.CREATED: Outcome.CREATED,
-    Kind.UPDATED: Outcome.UPDATED,
-    Kind.RESTORED: Outcome.UPDATED,
-    None: Outcome.UNCHANGED,
-}

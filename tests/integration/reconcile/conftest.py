@@ -141,7 +141,12 @@ class Shop:
     @property
     def wrong(self) -> dict[int, str]:
         truth = json.loads(json.dumps(list(self.sandbox.company.truth()), default=str))
-        return wrong_rows(mirror_path(self.directory), truth, list(self.sandbox.company.customers.deleted))
+        return wrong_rows(
+            mirror_path(self.directory),
+            truth,
+            list(self.sandbox.company.customers.deleted),
+            self.engine.settings.subscription.attributes,
+        )
 
     async def figures(self) -> Figures:
         figures = await figures_of(self.engine.mirror)

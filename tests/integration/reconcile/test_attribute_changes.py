@@ -1,0 +1,150 @@
+"""MIRROR_ATTRIBUTES changed on a mirror that is in use: what goes, goes at once; what is new is read."""
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sync.merge.customers import ADDRESS_PARTS
+from sync.merge.doubts import Reason
+from sync.mirror import resubscription
+from sync.mirror.reader import mirror_path
+from sync.mirror.resubscription import WIDENED
+
+VIEWS = {
+    "customers": "SELECT * FROM customers",
+    "all_customers": "SELECT * FROM all_customers",
+    "customer_versions": "SELECT * FROM customer_versions",
+}
+PHONES = ("phone", "mobile")
+ADDRESSES = tuple(f"{kind}_{part}" for kind in ("primary", "shipping") for part in ADDRESS_PARTS)
+
+
+def rows(shop: Any, query: str, *parameters: object) -> list[dict[str, Any]]:
+    """Ask as a reporting tool does."""
+    uri = mirror_path(shop.directory).absolute().as_uri() + "?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(query, parameters)]
+
+
+def values(shop: Any, view: str, columns: tuple[str, ...]) -> set[Any]:
+    return {row[column] for row in rows(shop, VIEWS[view]) for column in columns}
+
+
+async def in_use(shop: Any, **settings: str) -> None:
+    """Fill it, and let a customer change twice and another one go."""
+    shop.settings |= settings
+    await shop.fill(30)
+    first, second, *_ = shop.ids
+    await shop.deliver(shop.update(first, phone="02 1111 1111", tags=["vip", "gold"]))
+    shop.skip(60)
+    await shop.deliver(shop.update(first, first_name="Other", mobile="0400 000 000"))
+    await shop.deliver(shop.update(second, first_name="Gone"), "customers/deleted")
+    shop.delete(second)
+
+
+async def test_what_is_no_longer_subscribed_is_blanked_in_rows_and_history(shop: Any) -> None:
+    await in_use(shop)
+    kept = values(shop, "all_customers", ("first_name", "last_name", "email", "reference_id"))
+    assert values(shop, "all_customers", PHONES) - {None}
+    await shop.reopen(MIRROR_ATTRIBUTES="name,email")
+    gone = (*PHONES, *ADDRESSES, "tags", "image", "accepts_marketing", "other")
+    assert values(shop, "all_customers", gone) == {None}
+    assert values(shop, "customer_versions", gone) == {None}
+    assert rows(shop, "SELECT * FROM customer_tags") == []
+    assert values(shop, "all_customers", ("first_name", "last_name", "email", "reference_id")) == kept
+    assert json.loads(rows(shop, "SELECT attributes FROM mirror_status")[0]["attributes"]) == [
+        "name",
+        "email",
+    ]
+
+
+async def test_changes_keep_what_is_still_subscribed(shop: Any) -> None:
+    await in_use(shop)
+    first = shop.ids[0]
+    query = "SELECT seq, kind, attributes, before, after FROM customer_changes WHERE customer_id = ?"
+    before = rows(shop, query, first)
+    await shop.reopen(MIRROR_ATTRIBUTES="name")
+    created, *_, phoned, renamed = after = rows(shop, query, first)
+    assert [row["seq"] for row in after] == [row["seq"] for row in before]
+    assert set(json.loads(created["after"])) == {"first_name", "last_name", "reference_id"}
+    assert (json.loads(phoned["attributes"]), phoned["before"], phoned["after"]) == ([], "{}", "{}")
+    assert json.loads(renamed["attributes"]) == ["name"]
+    assert json.loads(renamed["after"]) == {"first_name": "Other"}
+    assert "02 1111" not in json.dumps(rows(shop, "SELECT * FROM _changes"))
+
+
+async def test_what_is_newly_subscribed_is_read_of_every_live_customer(shop: Any) -> None:
+    await in_use(shop, MIRROR_ATTRIBUTES="name,email")
+    await shop.reopen(MIRROR_ATTRIBUTES="name,email,phone,address,tags,image,accepts_marketing")
+    figures = await shop.figures()
+    assert (figures.live, figures.partial, figures.verified) == (29, 29, 0)
+    assert figures.doubts[Reason.PARTIAL.value] == 28  # the one that changed awaits its confirmation
+    assert sum(figures.doubts.values()) == 29 + 1
+    assert shop.engine.mirror.progress.sweep_due == WIDENED
+    shop.skip(60)
+    report = await shop.reconcile()
+    assert (report.updated, report.unchanged, report.failed) == (0, 30, 0)
+    assert (await shop.figures()).partial == 0
+    assert shop.wrong == {}
+
+
+async def test_a_list_that_carries_all_makes_it_whole_without_a_read(shop: Any) -> None:
+    await shop.build(30, list_shape="complete")
+    await shop.reopen(MIRROR_ATTRIBUTES="name")
+    await shop.reconcile()
+    await shop.reopen()
+    shop.skip(60)
+    assert (await shop.reconcile()).calls == shop.pages()
+    assert shop.wrong == {}
+
+
+async def test_some_may_go_while_others_come(shop: Any) -> None:
+    await in_use(shop, MIRROR_ATTRIBUTES="name,phone")
+    await shop.reopen(MIRROR_ATTRIBUTES="name,tags")
+    assert values(shop, "customers", PHONES) == {None}
+    shop.skip(60)
+    await shop.reconcile()
+    assert shop.wrong == {}
+    assert rows(shop, "SELECT * FROM customer_tags")
+
+
+async def test_a_delivery_completes_a_customer_that_was_widened(shop: Any) -> None:
+    await in_use(shop, MIRROR_ATTRIBUTES="name,email")
+    await shop.reopen(MIRROR_ATTRIBUTES="name,email,phone")
+    first = shop.ids[0]
+    shop.skip(60)
+    await shop.deliver(shop.update(first, phone="02 2222 2222"))
+    (row,) = rows(shop, "SELECT phone, partial FROM customers WHERE id = ?", first)
+    assert (row["phone"], row["partial"]) == ("02 2222 2222", 0)
+
+
+async def test_killed_meanwhile_it_is_done_by_the_next_owner(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await in_use(shop, MIRROR_ATTRIBUTES="name,phone")
+
+    async def killed(*_: Any) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resubscription, "_unsettle", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await shop.reopen(MIRROR_ATTRIBUTES="name,email")
+    assert values(shop, "customers", PHONES) == {None}
+    await shop.open(MIRROR_ATTRIBUTES="name,email")
+    assert (await shop.figures()).partial == 29
+    shop.skip(60)
+    await shop.reconcile()
+    assert shop.wrong == {}
+
+
+async def test_nothing_happens_while_it_stays_the_same(shop: Any) -> None:
+    await in_use(shop, MIRROR_ATTRIBUTES="name,phone")
+    before = replace(await shop.figures(), progress=None)
+    await shop.reopen(MIRROR_ATTRIBUTES="phone, name")
+    assert replace(await shop.figures(), progress=None) == before
