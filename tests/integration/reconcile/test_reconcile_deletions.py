@@ -1,7 +1,6 @@
 """Deletions that only a 404 tells of: proven, gathered, held, let go; and what must never delete anything."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,8 +10,6 @@ from sync.merge.doubts import Reason
 from sync.mirror.queue import doubt_every_live
 from sync.reconcile import deletions
 from sync.reconcile.report import Report, Request
-
-Arrange = Callable[[Callable[[int], Any]], None]
 
 
 async def test_silent_deletions_are_found_and_cost_a_read_each_and_the_proof(quiet: Any) -> None:
@@ -82,6 +79,14 @@ async def test_a_person_lets_some_go_and_then_the_rest_each_read_once_more(quiet
     assert quiet.wrong == {}
 
 
+async def test_what_a_person_lets_go_was_read_after_they_asked(quiet: Any) -> None:
+    quiet.delete(*quiet.ids[:20])
+    assert (await quiet.reconcile()).held_deletes == 20
+    quiet.skip(1)
+    settled = await quiet.engine.deletions.settle(5, since=quiet.clock())
+    assert (len(settled.deleted), len(settled.held)) == (0, 20)
+
+
 async def test_a_person_lets_go_what_this_very_reconciliation_finds(quiet: Any) -> None:
     quiet.delete(*quiet.ids[:20])
     report = await quiet.reconcile(allow_deletes=20)
@@ -139,12 +144,13 @@ async def test_a_delivery_about_a_held_deletion_wins(quiet: Any) -> None:
     assert quiet.wrong == {}
 
 
+@pytest.mark.parametrize("news", [{"first_name": "Seen"}, {}])
 async def test_a_delivery_between_the_404_and_the_proof_keeps_the_customer(
-    quiet: Any, when_read: Arrange
+    quiet: Any, news: dict[str, Any]
 ) -> None:
-    """It was on its way when the read began: an answer 404 must not outlive it."""
+    """It was on its way when the read began: an answer 404 must not outlive it, whatever it says."""
     gone, *_ = quiet.ids
-    seen = quiet.update(gone, first_name="Seen")
+    seen = quiet.update(gone, **news)
     quiet.delete(gone)
     settle = quiet.engine.deletions._prove_access
 
