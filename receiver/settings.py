@@ -145,6 +145,11 @@ def _sentence(settings: type[Settings], where: tuple[int | str, ...], problem: M
     if problem["type"] in {"missing", "too_short"}:
         return f"{name} is not set.{meaning}"
     reason = str(problem["msg"]).removeprefix("Value error, ")
-    if field is None or _is_secret(field):
+    if field is None or _is_secret(field) or _may_carry_credentials(problem["input"]):
         return f"{name} cannot be used: {reason}.{meaning}"
     return f"{name} cannot be {problem['input']!r}: {reason}.{meaning}"
+
+
+def _may_carry_credentials(value: object) -> bool:
+    """Whether a value may be an address with a name and password, or a token, in it, well-formed or not."""
+    return isinstance(value, str) and any(sign in value for sign in "@?#")

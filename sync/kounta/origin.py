@@ -21,11 +21,11 @@ class Origin:
         try:
             url = URL(api_url.strip().rstrip("/"))
         except InvalidURL as error:
-            raise _refused(api_url, str(error)) from error
+            raise _refused(api_url, "it is no URL" if "@" in api_url else str(error)) from None
         if url.scheme not in _PORTS or not url.host:
             raise _refused(api_url, "it has no https:// or no host")
         if url.userinfo or url.query or url.fragment:
-            raise _refused("KOUNTA_API_URL", "it carries credentials, a query or a fragment")
+            raise _refused(api_url, "it carries credentials, a query or a fragment")
         if url.path.endswith("/v1"):
             raise _refused(api_url, "it ends in /v1, which is added by itself")
         self.loopback = is_loopback(url.host)
@@ -83,8 +83,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _refused(api_url: str, why: str) -> KountaRefused:
+    shown = "KOUNTA_API_URL" if any(sign in api_url for sign in "@?#") else api_url  # it may hold a password
     return KountaRefused(
-        f"{api_url} cannot be upstream's address: {why}",
+        f"{shown} cannot be upstream's address: {why}",
         "Set KOUNTA_API_URL to something like https://api.kounta.com",
     )
 

@@ -1,0 +1,51 @@
+"""What a wrong setting of the worker's is told, and what is never repeated."""
+
+from pathlib import Path
+
+import pytest
+
+from receiver.errors import SettingsError
+from sync.settings import WorkerSettings
+
+
+@pytest.fixture(autouse=True)
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty directory, and an environment with a company and credentials."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KOUNTA_COMPANY_ID", "5678")
+    monkeypatch.setenv("KOUNTA_CLIENT_ID", "shop")
+    monkeypatch.setenv("KOUNTA_CLIENT_SECRET", "s3cret")
+
+
+@pytest.mark.parametrize("name", ["MIRROR_PUBLIC_URL", "KOUNTA_AUTHORIZE_URL"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://me:hunter2@mirror.example.com:99999999",
+        "ftp://me:hunter2@mirror.example.com",
+        "me:hunter2@mirror.example.com",
+        "https://me:hunter2/x@mirror.example.com",
+        "mirror.example.com?token=hunter2",
+        "https:#hunter2",
+    ],
+)
+def test_an_address_that_may_hold_a_password_is_not_repeated(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"^{name} cannot be used: ") as caught:
+        WorkerSettings.load()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_address_that_holds_none_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRROR_PUBLIC_URL", "mirror.example.com")
+    with pytest.raises(SettingsError, match=r"^MIRROR_PUBLIC_URL cannot be 'mirror.example.com': it should"):
+        WorkerSettings.load()
+
+
+def test_a_key_that_is_short_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRROR_SECRET_KEY", "hunter2")
+    with pytest.raises(SettingsError, match=r"^MIRROR_SECRET_KEY cannot be used: .* 32 characters") as caught:
+        WorkerSettings.load()
+    assert "hunter2" not in str(caught.value)
