@@ -253,6 +253,25 @@ async def test_a_read_only_mirror_writes_nothing(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
+        ("find --first-name Jamie", "--last-name, --phone is missing"),
+        ("create --first-name Jamie", "needs an e-mail address or a phone"),
+        ("""update 7 --shipping-address '{"country": "Australia"}'""", "AU is meant"),
+        ("update 7", "would update nothing"),
+        ("update 7 --mobile-phone 1", "Unknown option"),
+    ],
+)
+async def test_what_cannot_be_right_is_refused_before_kounta_is_asked(
+    shell: Shell, command: str, sentence: str
+) -> None:
+    code, out, complaint = await shell.type(command)
+    assert (code, out, shell.sandbox.calls.total) == (2, "", 0)
+    assert sentence in complaint
+    assert complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
         ("update 9 --phone 1", "There is no customer 9"),
         ("list", "answered 403"),
         ("get 9", "answered 403"),

@@ -221,11 +221,16 @@ async def test_what_ensure_registers_brings_changes_into_the_mirror(shell: Shell
     async with shell.running("receiver", "--port", "0") as receiver, shell.running("worker"):
         shell.settings["MIRROR_PUBLIC_URL"] = receiver["url"]
         await shell.json("webhooks ensure")
-        made = shell.sandbox.company.create({"first_name": "Jamie", "email": "jamie@kounta.example"})
+        company = shell.sandbox.company
+        made = company.create({"first_name": "Jamie", "email": "jamie@kounta.example"})
+        company.update(made.id, {"last_name": "McDonald"})
+        company.delete(made.id)
         async with asyncio.timeout(30):
-            while not (rows := await shell.json("deliveries list")):
+            while len(rows := await shell.json("deliveries list")) < 3:
                 pass
-        assert [(row["topic"], row["customer_id"]) for row in rows] == [("customers/created", made.id)]
+        assert sorted((row["topic"], row["customer_id"]) for row in rows) == [
+            (f"customers/{change}", made.id) for change in ("created", "deleted", "updated")
+        ]
 
 
 async def test_a_ping_that_ends_before_the_worker_says_so(shell: Shell) -> None:

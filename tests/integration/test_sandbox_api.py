@@ -275,6 +275,31 @@ async def test_an_update_changes_what_it_names_and_nothing_else() -> None:
         assert (await client.put(f"{CUSTOMERS}/1", json={"phone": "1"})).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("first_name", "James"),
+        ("last_name", "O'Neill"),
+        ("phone", "1"),
+        ("email", "new@kounta.kom"),
+        ("tags", ["vip", "gold"]),
+        ("image", "https://img.example/1.png"),
+        ("primary_address", {"city": "Sydney", "country": "AU"}),
+        ("shipping_address", {"city": "Auckland", "country": "NZ"}),
+        ("reference_id", "ABC123"),
+        ("accepts_marketing", True),
+    ],
+)
+async def test_an_update_changes_each_field_of_the_seed(field: str, value: Any) -> None:
+    async with kounta() as (client, sandbox):
+        customer = sandbox.company.create(JAMIE)
+        before = customer.seen_by("sandbox-client")
+        assert (await client.put(f"{CUSTOMERS}/{customer.id}", json={field: value})).status_code == 200
+        after = sandbox.company.customer(customer.id).seen_by("sandbox-client")
+        assert before[field] != value
+        assert after == {**before, field: value}
+
+
 async def test_fields_that_cannot_be_written_are_ignored_or_refused() -> None:
     async with kounta() as (client, sandbox):
         customer = sandbox.company.create(JAMIE)

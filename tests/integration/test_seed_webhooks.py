@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from receiver.inbox import Delivery
@@ -15,7 +16,7 @@ from sync.engine import Engine, open_engine, utc_now
 from sync.kounta import Retries
 from sync.merge.customers import COLUMNS
 from sync.mirror.reader import mirror_path
-from sync.sandbox import Sandbox, Settings, serving
+from sync.sandbox import AppTransport, Courier, Sandbox, Settings, create_app
 from sync.settings import WorkerSettings
 
 ADDRESS = {"address": "1 George St", "city": "Sydney", "state": "NSW", "postal_code": "0200", "country": "AU"}
@@ -79,21 +80,25 @@ async def shop(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
     """Make a shop that subscribes to the attribute that a test is given, or to all."""
     attribute = getattr(request, "param", "")
     sandbox = Sandbox(Settings(requests_per_minute=100_000), seed=7)
-    for topic in ("customers/created", "customers/updated", "customers/deleted"):
-        hook: dict[str, Any] = {"topic": topic, "address": "http://127.0.0.1:9/unused"}
-        if attribute and topic == "customers/updated":
-            hook["filter"] = {"attributes": [attribute]}
-        sandbox.company.webhooks.register("sandbox-client", hook, 0)
-    async with serving(Sandbox()) as url:
-        values: dict[str, Any] = {
-            "MIRROR_DATA_DIR": tmp_path,
-            "KOUNTA_COMPANY_ID": 5678,
-            "KOUNTA_CLIENT_ID": "sandbox-client",
-            "KOUNTA_CLIENT_SECRET": "sandbox-secret",
-            "KOUNTA_API_URL": url,
-        } | ({"MIRROR_ATTRIBUTES": attribute} if attribute else {})
+    values: dict[str, Any] = {
+        "MIRROR_DATA_DIR": tmp_path,
+        "KOUNTA_COMPANY_ID": 5678,
+        "KOUNTA_CLIENT_ID": "sandbox-client",
+        "KOUNTA_CLIENT_SECRET": "sandbox-secret",
+        "KOUNTA_REQUESTS_PER_MINUTE": 1_000_000,
+    } | ({"MIRROR_ATTRIBUTES": attribute} if attribute else {})
+    async with httpx2.AsyncClient() as unused:
+        transport = AppTransport(create_app(sandbox, Courier(sandbox, unused)))
         retries = Retries.sleepless()
-        async with open_engine(WorkerSettings(**values), "the test", retries=retries) as engine:
+        async with open_engine(
+            WorkerSettings(**values), "the test", transport=transport, retries=retries
+        ) as engine:
+            webhooks = engine.kounta.webhooks
+            for topic in ("customers/created", "customers/updated", "customers/deleted"):
+                await webhooks.register(topic, "https://mirror.example/unused")
+            if attribute:
+                updated = next(one for one in await webhooks.all() if one.topic == "customers/updated")
+                await webhooks.change(updated.id, {"filter": {"attributes": [attribute]}})
             yield Shop(sandbox, tmp_path, engine)
 
 
