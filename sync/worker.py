@@ -5,7 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
@@ -40,6 +40,12 @@ LONGEST_PAUSE: Final = timedelta(minutes=10)
 _log = structlog.get_logger()
 
 
+class Bell(Protocol):
+    """What wakes the worker when a delivery has come."""
+
+    async def wait(self, timeout: float | None) -> bool: ...  # noqa: ASYNC109 - as the doorbell has it
+
+
 class Worker:
     """Applies, verifies and sweeps with the parts of an Engine."""
 
@@ -49,9 +55,11 @@ class Worker:
         *,
         check_seconds: float = CHECK_SECONDS,
         first_pause: timedelta = FIRST_PAUSE,
+        tick_seconds: float = TICK_SECONDS,
     ) -> None:
         self._engine = engine
         self._check_seconds = check_seconds
+        self._tick_seconds = tick_seconds
         self._first_pause = first_pause
         self._refusals: Counter[str] = Counter()
         self._failures: dict[str, str] = {}
@@ -110,9 +118,13 @@ class Worker:
             Doorbell(directory, OWNER) as bell,
             serve_locally(create_api(self._engine), directory, OWNER),
             InboxView(directory) as inbox,
-            asyncio.TaskGroup() as loops,
         ):
             _log.info("The worker works.", action="worker_started", data_dir=str(directory))
+            await self.work(inbox, bell)
+
+    async def work(self, inbox: InboxView, bell: Bell) -> None:
+        """Run the loops, side by side, until cancelled."""
+        async with asyncio.TaskGroup() as loops:
             loops.create_task(_lasting("apply", lambda: self._apply(inbox, bell)))
             verify, sweep = self._verify_some, self._sweep_if_due
             loops.create_task(_lasting("verify", lambda: self._each_tick("verify", verify)))
@@ -121,7 +133,7 @@ class Worker:
             loops.create_task(_lasting("retention", self._forget))
             loops.create_task(_lasting("registration", self._watch_registration))
 
-    async def _apply(self, inbox: InboxView, bell: Doorbell) -> None:
+    async def _apply(self, inbox: InboxView, bell: Bell) -> None:
         while True:
             reader = await inbox.reader()
             if reader is not None:
@@ -139,7 +151,7 @@ class Worker:
             if busy:
                 await self._note_answer(name)
             else:
-                await asyncio.sleep(TICK_SECONDS)
+                await asyncio.sleep(self._tick_seconds)
 
     async def _verify_some(self) -> bool:
         """Read the most urgent customers that may be read now; settle deletions once a sweep's are read."""
@@ -192,7 +204,7 @@ class Worker:
     async def _keep_budget(self) -> None:
         while True:
             await self._engine.keep_budget()
-            await asyncio.sleep(TICK_SECONDS)
+            await asyncio.sleep(self._tick_seconds)
 
     async def _forget(self) -> None:
         while True:
