@@ -1,20 +1,70 @@
 """Which credentials the owner of the mirror uses: OAuth 2 once somebody has logged in, else Basic."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 
 import httpx2
 from pydantic import SecretStr
 
 from receiver.errors import SettingsError
-from sync.kounta import Auth, BasicAuth
-from sync.kounta.oauth import Keep, OAuth
+from sync.kounta import BasicAuth, OAuth
+from sync.kounta.oauth import Keep
 from sync.kounta.origin import Origin
 from sync.kounta.tokens import Seal, TokenEndpoint, Tokens
 from sync.mirror.store import Mirror
 from sync.mirror.tokens import keep_sealed_tokens, sealed_tokens
 from sync.settings import WorkerSettings
+
+
+class Credentials:
+    """The credentials of the moment, as an `Auth`: Basic may give way to OAuth 2 while calls are made."""
+
+    def __init__(self, now: BasicAuth | OAuth, begin: Callable[[Tokens], Awaitable[OAuth]]) -> None:
+        self._now = now
+        self._begin = begin
+        self._before: list[BasicAuth] = []
+        self._changed = asyncio.Event()
+        self.calls_per_minute = now.calls_per_minute
+
+    def __repr__(self) -> str:
+        return f"Credentials({self._now!r})"
+
+    async def authorization(self) -> str:
+        return await self._now.authorization()
+
+    async def renew(self, refused: str) -> bool:
+        return await self._now.renew(refused)
+
+    def conceal(self, text: str) -> str:
+        for auth in (self._now, *self._before):
+            text = auth.conceal(text)
+        return text
+
+    async def adopt(self, tokens: Tokens) -> None:
+        """Keep these and go on with them, whatever was used before. Raises what keeping them raises."""
+        if isinstance(self._now, OAuth):
+            await self._now.adopt(tokens)
+        else:
+            oauth = await self._begin(tokens)
+            await oauth.adopt(tokens)
+            self._before.append(self._now)
+            self._now = oauth
+            self.calls_per_minute = oauth.calls_per_minute
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self, within: float) -> None:
+        """Wait until somebody logs in, but no longer than so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._changed.wait()
+
+    async def aclose(self) -> None:
+        """Wait for a refresh that is under way."""
+        if isinstance(self._now, OAuth):
+            await self._now.aclose()
 
 
 @asynccontextmanager
@@ -23,22 +73,27 @@ async def credentials(
     mirror: Mirror,
     clock: Callable[[], datetime],
     transport: httpx2.AsyncBaseTransport | None = None,
-) -> AsyncIterator[Auth]:
+) -> AsyncIterator[Credentials]:
     """Give the credentials: stored tokens win over KOUNTA_REFRESH_TOKEN, and both over Basic.
 
     Raises SettingsError when tokens cannot be opened, or could not be kept.
     """
-    sealed = await sealed_tokens(mirror)
-    if sealed is None and settings.refresh_token is None:
-        yield BasicAuth(settings.client_id, settings.client_secret)
-        return
-    seal = Seal(required_key(settings))
-    tokens = _opened(seal, sealed, settings.refresh_token)
+    tokens = await _tokens_to_begin_with(settings, mirror)
     async with AsyncExitStack() as stack:
-        endpoint = await stack.enter_async_context(token_endpoint(settings, clock, transport))
-        auth = OAuth(endpoint, tokens, keeper(mirror, seal, clock), clock=clock)
-        stack.push_async_callback(auth.aclose)
-        yield auth
+
+        async def oauth(tokens: Tokens) -> OAuth:
+            keep = keeper(mirror, Seal(required_key(settings)), clock)
+            endpoint = await stack.enter_async_context(token_endpoint(settings, clock, transport))
+            return OAuth(endpoint, tokens, keep, clock=clock)
+
+        if tokens is None:
+            given = Credentials(BasicAuth(settings.client_id, settings.client_secret), oauth)
+        else:
+            given = Credentials(await oauth(tokens), oauth)
+        try:
+            yield given
+        finally:
+            await given.aclose()
 
 
 def token_endpoint(
@@ -71,14 +126,18 @@ def required_key(settings: WorkerSettings) -> SecretStr:
     return settings.secret_key
 
 
-def _opened(seal: Seal, sealed: str | None, given: SecretStr | None) -> Tokens:
-    tokens = None if sealed is None else seal.opened(sealed)
-    if sealed is not None and tokens is None:
+async def _tokens_to_begin_with(settings: WorkerSettings, mirror: Mirror) -> Tokens | None:
+    """Give the stored tokens, else the one of the settings; None: there are none."""
+    sealed = await sealed_tokens(mirror)
+    if sealed is None:
+        if settings.refresh_token is None:
+            return None
+        required_key(settings)  # what it is refreshed to could not be kept without
+        return Tokens(refresh_token=settings.refresh_token)
+    tokens = Seal(required_key(settings)).opened(sealed)
+    if tokens is None:
         raise SettingsError(
             "The stored OAuth tokens cannot be opened with this MIRROR_SECRET_KEY. Set the one that they "
             "were stored with, or run kounta-mirror login."
         )
-    if tokens is not None:
-        return tokens
-    assert given is not None  # noqa: S101 - else there is nothing of OAuth
-    return Tokens(refresh_token=given)
+    return tokens

@@ -10,9 +10,11 @@ import httpx2
 import structlog
 
 from sync.apply import Applier
+from sync.budget import keep_budget, kept_budget
 from sync.concerns import to_read
-from sync.credentials import credentials
-from sync.kounta import Auth, Budget, BudgetState, Kounta, Retries
+from sync.credentials import Credentials, credentials
+from sync.kounta import Auth, Kounta, Retries
+from sync.login import Login
 from sync.merge.snapshots import Lens
 from sync.mirror.queue import await_nobody
 from sync.mirror.resubscription import Resubscription, resubscribe
@@ -49,13 +51,12 @@ class Engine:
     reconciler: Reconciler
     registrar: Registrar
     writer: Writer
+    credentials: Credentials
+    login: Login
 
     async def keep_budget(self) -> None:
         """Store how much of the call budget is used, so that a restart does not begin it anew."""
-        state = self.kounta.budget.state
-        progress = self.mirror.progress
-        if state != BudgetState(progress.last_call_at, progress.closed_until):
-            await self.mirror.note(last_call_at=state.last_call_at, closed_until=state.closed_until)
+        await keep_budget(self.mirror, self.kounta.budget)
 
 
 @asynccontextmanager
@@ -82,14 +83,17 @@ async def open_engine(
                 settings.company_id,
                 auth=auth,
                 api_url=settings.api_url,
-                budget=_budget(settings, mirror, auth, clock),
+                budget=kept_budget(mirror, _rate(settings, auth), clock),
                 read_only=settings.read_only,
                 retries=retries or Retries(read_lag=settings.read_lag_seconds),
                 transport=transport,
                 clock=clock,
             ) as kounta,
         ):
-            engine = _assemble(settings, mirror, kounta, clock, sleep)
+            login = Login(
+                settings, kounta.budget, auth.adopt, clock=clock, transport=transport, retries=kounta.retries
+            )
+            engine = _assemble(settings, mirror, kounta, auth, login, clock, sleep)
             await await_nobody(mirror)  # whoever waited for a process that was killed has gone
             changed = await resubscribe(mirror, clock())
             if changed is not None:
@@ -100,11 +104,6 @@ async def open_engine(
                 await engine.keep_budget()
     finally:
         await mirror.close()
-
-
-def _budget(settings: WorkerSettings, mirror: Mirror, auth: Auth, clock: Callable[[], datetime]) -> Budget:
-    state = BudgetState(mirror.progress.last_call_at, mirror.progress.closed_until)
-    return Budget(_rate(settings, auth), state=state, clock=clock)
 
 
 def _rate(settings: WorkerSettings, auth: Auth) -> float:
@@ -124,6 +123,8 @@ def _assemble(
     settings: WorkerSettings,
     mirror: Mirror,
     kounta: Kounta,
+    auth: Credentials,
+    login: Login,
     clock: Callable[[], datetime],
     sleep: Callable[[float], Awaitable[None]],
 ) -> Engine:
@@ -146,4 +147,6 @@ def _assemble(
         ),
         registrar=Registrar(mirror, kounta, clock=clock),
         writer=Writer(mirror, kounta, lens=lens, timing=timing, clock=clock),
+        credentials=auth,
+        login=login,
     )

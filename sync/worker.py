@@ -141,12 +141,16 @@ class Worker:
             await bell.wait(POLL_SECONDS)
 
     async def _each_tick(self, name: str, work: Callable[[], Awaitable[bool]]) -> None:
-        """Do `work` again at once while it finds something to do; pause while upstream refuses."""
+        """Do `work` again at once while it finds something to do; pause while upstream refuses.
+
+        A person who logs in ends the pause: it may have been the credentials that were refused.
+        """
         while True:
             try:
                 busy = await work()
             except (KountaError, ForeignListError) as error:
-                await asyncio.sleep((await self._note_refusal(name, error)).total_seconds())
+                pause = await self._note_refusal(name, error)
+                await self._engine.credentials.changed(within=pause.total_seconds())
                 continue
             if busy:
                 await self._note_answer(name)

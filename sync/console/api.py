@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from receiver.database import is_unavailable
 from sync.console.customers import customer_routes
+from sync.console.login import login_routes
 from sync.console.webhooks import webhook_routes
 from sync.engine import Engine
 from sync.kounta import KountaError
@@ -49,7 +50,7 @@ def create_api(engine: Engine) -> Starlette:
     `POST /reconcile` answers JSON lines: `{"stage", "done", "total"}` while it goes on, then
     `{"report", "why"}` (why the first of the failed ones did, or "") or `{"error"}`. `POST /replay` answers
     `{"verdicts": {id: verdict}, "missing": [id]}`. `/webhooks/…` is the registration,
-    `/customers/…` what is asked of upstream.
+    `/customers/…` what is asked of upstream, `/login/…` new credentials.
     """
 
     async def reconcile(request: HttpRequest) -> Response:
@@ -73,6 +74,7 @@ def create_api(engine: Engine) -> Starlette:
             Route("/replay", replay_deliveries, methods=["POST"]),
             *webhook_routes(engine),
             *customer_routes(engine),
+            *login_routes(engine),
         ]
     )
 
@@ -104,7 +106,7 @@ async def reconciliation(engine: Engine, asked: Reconcile) -> AsyncGenerator[dic
         newest[:] = [step]  # whoever listens slowly misses steps, and nothing piles up
         told.set()
 
-    work = asyncio.create_task(engine.reconciler.reconcile(request, tell), name="reconcile")
+    work = engine.reconciler.begin(request, tell)
     work.add_done_callback(lambda _: told.set())
     try:
         while not work.done():
@@ -121,6 +123,10 @@ async def reconciliation(engine: Engine, asked: Reconcile) -> AsyncGenerator[dic
 
 
 def _end(work: asyncio.Task[Report]) -> dict[str, Any]:
+    if work.cancelled():
+        return {
+            "error": "The worker was stopped before the reconciliation was over. Start it, and try again."
+        }
     try:
         report = work.result()
     except (KountaError, ForeignListError) as error:

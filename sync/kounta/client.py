@@ -11,7 +11,7 @@ import httpx2
 
 from sync.kounta.auth import Auth
 from sync.kounta.connection import Answer, Call, Connection
-from sync.kounta.errors import KountaRefused
+from sync.kounta.errors import KountaAccessLost, KountaRefused
 from sync.kounta.fields import Fields, to_create, to_update
 from sync.kounta.lookups import NOT_FOUND, REDIRECTS, Elsewhere, Read, Trail, checked, one_customer
 from sync.kounta.origin import Origin
@@ -24,6 +24,10 @@ from sync.kounta.writes import Writes, Written
 from sync.merge.customers import Customer
 
 API_URL: Final = "https://api.kounta.com"
+_WHOSE: Final = (
+    "Check the client id and the client secret: they should be of the same application, and it needs a right "
+    "for the company"
+)
 
 
 class Kounta:
@@ -112,8 +116,7 @@ class Kounta:
 
     async def company(self) -> Company:
         """Ask whose credentials these are (`/companies/me`)."""
-        call = Call(self._origin.at("/companies/me.json"), "company", proves_access=False)
-        return await self._connection.ask(call, partial(shaped, COMPANY, expected="a company"))
+        return await _company(self._connection)
 
     async def customer(self, customer_id: int, *, priority: int = 0) -> Customer | None:
         """Give the customer of this id, complete; None when upstream answers 404."""
@@ -206,6 +209,33 @@ class Kounta:
             call = Call(found.url, "find", also=REDIRECTS | {NOT_FOUND}, priority=priority)
             found = await self._connection.ask(call, partial(trail.step, found.url))
         return found
+
+
+async def company_of(
+    auth: Auth,
+    api_url: str = API_URL,
+    *,
+    budget: Budget | None = None,
+    retries: Retries | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
+    clock: Callable[[], datetime] = utc_now,
+) -> Company:
+    """Ask whose credentials these are (`/companies/me`) while no company is known yet; raises KountaError."""
+    connection = Connection(
+        Origin(api_url), auth, budget=budget, retries=retries, transport=transport, clock=clock
+    )
+    try:
+        return await _company(connection)
+    except KountaAccessLost as error:
+        error.advice = _WHOSE
+        raise
+    finally:
+        await connection.aclose()
+
+
+async def _company(connection: Connection) -> Company:
+    call = Call(connection.origin.at("/companies/me.json"), "company", proves_access=False)
+    return await connection.ask(call, partial(shaped, COMPANY, expected="a company"))
 
 
 def _check_id(customer_id: int) -> None:

@@ -1,9 +1,10 @@
 """OAuth 2: access tokens that are renewed once for all who need it, and the dance that first gets them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from sync.kounta.errors import KountaAccessLost, KountaError, KountaRefused
@@ -12,6 +13,11 @@ from sync.kounta.tokens import TokenEndpoint, Tokens
 
 AUTHORIZE_URL: Final = "https://my.kounta.com/authorize"
 """Where a person allows it (kounta-api.md); it is not at the API's own address."""
+
+_NAMED: Final = re.compile(r"(?:^|[?&])(?:code|state|error)=")
+_WHOLE: Final = (
+    "Paste the whole address that your browser was sent to, with code= and state= in it, or the code alone"
+)
 
 Keep = Callable[[Tokens], Awaitable[None]]
 """Stores tokens, before anyone uses them: a refresh token may be good only once."""
@@ -39,7 +45,7 @@ class OAuth:
         self._kept = tokens
         self._keep = keep
         self._clock = clock
-        self._refreshing: asyncio.Future[None] | None = None
+        self._under_way: asyncio.Future[None] | None = None
         self._refusal: KountaAccessLost | None = None
 
     def __repr__(self) -> str:
@@ -62,31 +68,45 @@ class OAuth:
                 text = text.replace(secret.get_secret_value(), "[secret]")
         return text
 
-    def adopt(self, tokens: Tokens) -> None:
-        """Go on with other tokens, which are stored already: a person has logged in."""
-        self._tokens = self._kept = tokens
-        self._refusal = None
+    async def adopt(self, tokens: Tokens) -> None:
+        """Keep other tokens and go on with them: a person has logged in. What is under way ends first.
+
+        Raises what keeping them raises; then those before stay.
+        """
+        await self.aclose()
+        await self._alone(self._adopt(tokens))
 
     async def aclose(self) -> None:
-        """Wait for a refresh that is under way: what it brings must be stored."""
-        if self._refreshing is not None:
-            await asyncio.wait([self._refreshing])
+        """Wait for what is under way: what a refresh brings must be stored."""
+        while self._under_way is not None:
+            await asyncio.wait([self._under_way])
 
     def _bearer(self) -> str:
         token = self._tokens.access_token
         return "" if token is None else f"Bearer {token.get_secret_value()}"
 
     async def _renewed(self) -> None:
-        """Refresh, or wait for the refresh that is in flight; who waits may be cancelled, it may not."""
-        if self._refreshing is None:
-            self._refreshing = asyncio.ensure_future(self._refresh())
-            self._refreshing.add_done_callback(self._over)
-        await asyncio.shield(self._refreshing)
+        """Refresh, or wait for what is under way and brings other tokens."""
+        if self._under_way is None:
+            await self._alone(self._refresh())
+        else:
+            await asyncio.shield(self._under_way)
 
-    def _over(self, refreshing: asyncio.Future[None]) -> None:
-        self._refreshing = None
-        if not refreshing.cancelled():
-            refreshing.exception()  # whoever waits is told; perhaps nobody does any more
+    async def _alone(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work`, which changes the tokens; who waits for it may be cancelled, it may not."""
+        self._under_way = asyncio.ensure_future(work)
+        self._under_way.add_done_callback(self._over)
+        await asyncio.shield(self._under_way)
+
+    def _over(self, work: asyncio.Future[None]) -> None:
+        self._under_way = None
+        if not work.cancelled():
+            work.exception()  # whoever waits is told; perhaps nobody does any more
+
+    async def _adopt(self, tokens: Tokens) -> None:
+        await self._keep(tokens)
+        self._tokens = self._kept = tokens
+        self._refusal = None
 
     async def _refresh(self) -> None:
         if self._refusal is not None:
@@ -121,22 +141,39 @@ def authorization_url(authorize_url: str, client_id: str, redirect_uri: str, sta
 def code_in(brought: str, state: str) -> str:
     """Read the code out of what a person brought back: the address they were sent to, or the code alone.
 
-    Raises KountaRefused when they said no, or when the address belongs to another attempt (`state`).
+    Raises KountaRefused when there is no code in it, and KountaError when they said no at Kounta, or when the
+    address belongs to another attempt (`state`).
     """
     brought = brought.strip()
-    if "?" not in brought and "=" not in brought:
-        if not brought:
-            raise KountaRefused("nothing was given", "Paste the address that your browser was sent to")
-        return brought
+    if not _NAMED.search(brought):
+        return _code_alone(brought)
     query = parse_qs(urlsplit(brought).query if "?" in brought else brought)
     given = {name: values[0] for name, values in query.items()}
-    if given.get("state") != state:
-        raise KountaRefused(
+    if "state" in given and given["state"] != state:
+        raise KountaError(
+            None,
+            None,
             "the address belongs to another attempt: its state is not the one of this login",
-            "Begin anew, and use the address that this command prints",
+            "Run kounta-mirror login again, and use the address that it prints then",
         )
     if "error" in given:
-        raise KountaRefused(f"the permission was not given ({given['error'][:80]!r})", "Begin anew")
+        said = given.get("error_description") or given["error"]
+        raise KountaError(
+            None,
+            given["error"],
+            f"the permission was not given ({said[:200]!r})",
+            "Run kounta-mirror login again, and allow it at Kounta",
+        )
     if not given.get("code"):
-        raise KountaRefused("the address holds no code", "Paste the whole address")
+        raise KountaRefused("the address holds no code", _WHOLE)
+    if "state" not in given:
+        raise KountaRefused("the address holds a code, but no state", _WHOLE)
     return given["code"]
+
+
+def _code_alone(brought: str) -> str:
+    if not brought:
+        raise KountaRefused("nothing was given", _WHOLE)
+    if any(sign in brought for sign in ("://", "?", " ")) or not brought.isprintable():
+        raise KountaRefused("what was given holds no code", _WHOLE)
+    return brought

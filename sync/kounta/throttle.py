@@ -88,6 +88,11 @@ class Budget:
         """Go on from `state`, which another process or an earlier run has left."""
         self._restored = state
 
+    def pace(self, calls_per_minute: float) -> None:
+        """Allow so many calls a minute from the next one on: other credentials have another limit."""
+        self.calls_per_minute = calls_per_minute
+        self._interval = 60 / calls_per_minute
+
     async def take(self, priority: int = 0, *, patience: float | None = None) -> None:
         """Wait for a turn; the lower `priority` goes first, and who came first among equals.
 

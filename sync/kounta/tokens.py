@@ -27,6 +27,12 @@ _SECONDS: Final = 20.0
 _OK: Final = 200
 _FAILURES: Final = 500
 _TOO_MANY: Final = 429
+_REDIRECTS: Final = range(300, 400)
+_NO_PLACE: Final = frozenset({404, 405, 410})
+_SPENT: Final = f"The permission is used up or was withdrawn. {LOG_IN}"
+_NO_CODE: Final = (
+    f"A code is good once, for a few minutes, and for the redirect URI that it was given to. {LOG_IN} again"
+)
 _SECRET: Final = frozenset({"code", "refresh_token"})
 _OLD: Final = 0.95
 """The share of its life after which an access token is renewed before upstream refuses it."""
@@ -101,7 +107,7 @@ class TokenEndpoint:
             came = f"no tokens came ({type(error).__name__})"
             raise self._told(KountaUnavailable(None, None, came, "Try again later")) from error
         if answer.status_code != _OK:
-            refusal = _refused(answer.status_code, answer.content)
+            refusal = _refused(answer.status_code, answer.content, _NO_CODE if "code" in asked else _SPENT)
             refusal.conceal(lambda text: _without(text, secrets))
             raise self._told(refusal)
         try:
@@ -153,18 +159,19 @@ class Seal:
             return None
 
 
-def _refused(status: int, body: bytes) -> KountaError:
+def _refused(status: int, body: bytes, spent: str) -> KountaError:
+    """Give the error; `spent` says what to do when the code or the refresh token is not good."""
     said = complaint(body)
     description = f"no tokens came, but {said.after(status)}"
     if status >= _FAILURES or status == _TOO_MANY:
         return KountaUnavailable(status, said.code, description, "Try again later")
+    if status in _REDIRECTS or status in _NO_PLACE:
+        return KountaWrongShape(status, said.code, description, "Check KOUNTA_API_URL")
     if said.code == "invalid_client":
         return KountaAccessLost(
             status, said.code, description, "Check KOUNTA_CLIENT_ID and KOUNTA_CLIENT_SECRET"
         )
-    return KountaAccessLost(
-        status, said.code, description, f"The permission is used up or was withdrawn. {LOG_IN}"
-    )
+    return KountaAccessLost(status, said.code, description, spent)
 
 
 def _without(text: str, secrets: list[str]) -> str:

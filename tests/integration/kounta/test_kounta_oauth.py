@@ -18,6 +18,7 @@ from sync.kounta import (
     KountaError,
     KountaRefused,
     KountaUnavailable,
+    KountaWrongShape,
     OAuth,
     Retries,
     TokenEndpoint,
@@ -93,7 +94,7 @@ async def test_a_hundred_calls_with_an_expired_token_share_one_refresh(expired: 
 async def test_a_refresh_token_alone_is_enough_to_begin_with() -> None:
     async with a_shop() as shop:
         alone = Tokens(refresh_token=shop.auth._tokens.refresh_token)
-        shop.auth.adopt(alone)
+        shop.auth._tokens = shop.auth._kept = alone
         await asyncio.gather(*(shop.kounta.company() for _ in range(20)))
         assert shop.refreshes == 1
         assert shop.kept[0].access_token is not None
@@ -164,7 +165,7 @@ async def test_a_caller_that_goes_away_leaves_the_refresh_to_be_kept() -> None:
 @pytest.mark.parametrize("code", ["no-such-code", ""])
 async def test_a_code_that_is_not_good_says_so(status: int, code: str) -> None:
     async with a_shop(expired_token=status) as shop:
-        with pytest.raises(KountaAccessLost, match="no tokens came, but 400 invalid_grant"):
+        with pytest.raises(KountaAccessLost, match=r"but 400 invalid_grant .* A code is good once"):
             await shop.endpoint.for_code(code, BACK)
 
 
@@ -220,21 +221,93 @@ def test_a_person_is_sent_to_a_page_that_names_this_attempt() -> None:
     )
 
 
-@pytest.mark.parametrize("brought", [f"{BACK}?code=c%2B1&state=abc\n", "?state=abc&code=c%2B1", " c+1 "])
-def test_the_code_is_read_out_of_what_a_person_brings_back(brought: str) -> None:
-    assert code_in(brought, "abc") == "c+1"
+@pytest.mark.parametrize(
+    ("brought", "code"),
+    [
+        (f"{BACK}?code=c%2B1&state=abc\n", "c+1"),
+        ("?state=abc&code=c%2B1", "c+1"),
+        ("code=c%2B1&state=abc", "c+1"),
+        (f"{BACK}?x=1&code=c1&state=abc#_=_", "c1"),
+        (" c+1 ", "c+1"),
+        ("c1==", "c1=="),
+    ],
+)
+def test_the_code_is_read_out_of_what_a_person_brings_back(brought: str, code: str) -> None:
+    assert code_in(brought, "abc") == code
 
 
 @pytest.mark.parametrize(
     ("brought", "sentence"),
     [
         (f"{BACK}?code=c1&state=other", "another attempt"),
-        (f"{BACK}?code=c1", "another attempt"),
+        (f"{BACK}?error=access_denied&state=other", "another attempt"),
         (f"{BACK}?error=access_denied&state=abc", "not given .*access_denied"),
+        (f"{BACK}?error=access_denied&error_description=Not+today&state=abc", "not given .*Not today"),
+    ],
+)
+def test_an_attempt_that_came_to_nothing_says_why(brought: str, sentence: str) -> None:
+    with pytest.raises(KountaError, match=sentence) as caught:
+        code_in(brought, "abc")
+    assert not isinstance(caught.value, KountaRefused)
+
+
+@pytest.mark.parametrize(
+    ("brought", "sentence"),
+    [
         (f"{BACK}?state=abc", "holds no code"),
+        (f"{BACK}?code=&state=abc", "holds no code"),
+        (f"{BACK}?code=c1", "no state"),
+        (BACK, "holds no code"),
+        ("I could not find it", "holds no code"),
         ("  ", "nothing was given"),
     ],
 )
-def test_what_belongs_to_another_attempt_is_refused(brought: str, sentence: str) -> None:
+def test_what_cannot_be_a_code_is_refused(brought: str, sentence: str) -> None:
     with pytest.raises(KountaRefused, match=sentence):
         code_in(brought, "abc")
+
+
+async def test_a_login_while_a_refresh_is_under_way_is_what_stays() -> None:
+    async with a_shop() as shop:
+        code = shop.sandbox.tokens.authorize("sandbox-client", BACK)
+        new = await shop.endpoint.for_code(code, BACK)
+        shop.sandbox.tokens._refresh.clear()  # the old ones are withdrawn, and new ones come
+        assert new.access_token is not None
+        shop.sandbox.tokens._refresh[new.refresh_token.get_secret_value()] = "sandbox-client"
+        old = await shop.auth.authorization()
+        refresh = asyncio.ensure_future(shop.auth.renew(old))
+        await asyncio.sleep(0)
+        await shop.auth.adopt(new)
+        with pytest.raises(KountaAccessLost):
+            await refresh
+        assert shop.kept == [new]
+        assert await shop.auth.renew(old)
+        assert await shop.auth.authorization() == f"Bearer {new.access_token.get_secret_value()}"
+        assert (await shop.kounta.company()).id == 5678
+
+
+async def test_a_login_that_could_not_be_kept_changes_nothing() -> None:
+    async with a_shop() as shop:
+        before = await shop.auth.authorization()
+        keep = shop.auth._keep
+        full = OSError("no space left")
+
+        async def fail(_: Tokens) -> None:
+            raise full
+
+        shop.auth._keep = fail
+        with pytest.raises(OSError, match="no space left"):
+            await shop.auth.adopt(DEAD)
+        shop.auth._keep = keep
+        assert await shop.auth.authorization() == before
+        assert (shop.refreshes, shop.kept) == (0, [])
+
+
+@pytest.mark.parametrize("status", [302, 404])
+async def test_a_place_that_grants_no_tokens_is_no_fault_of_the_permission(
+    upstream: Any, status: int
+) -> None:
+    upstream.answer("/v1/token.json", b"", status)
+    async with TokenEndpoint("shop", SecretStr("s3cret"), Origin(upstream.url)) as endpoint:
+        with pytest.raises(KountaWrongShape, match=f"{status}.*Check KOUNTA_API_URL"):
+            await endpoint.for_code("c0de", BACK)

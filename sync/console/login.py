@@ -1,0 +1,68 @@
+"""What `login` asks of the process that owns the mirror."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from receiver.errors import MirrorError
+from sync.engine import Engine
+from sync.kounta import KountaError
+from sync.login import Login
+
+
+class Sent(BaseModel):
+    """Where Kounta is to send the person back to, and what marks this attempt."""
+
+    redirect_uri: str
+    state: str = Field(min_length=1)
+
+
+class Brought(BaseModel):
+    """The code that a person brought back, and the redirect URI that they were sent to."""
+
+    code: SecretStr = Field(min_length=1)
+    redirect_uri: str
+
+
+def login_routes(engine: Engine) -> list[Route]:
+    """Make the routes; each answers what the function of its name gives, or `{"error": a sentence}`."""
+
+    async def begin(request: HttpRequest) -> dict[str, Any]:
+        return address(engine.login, Sent.model_validate_json(await request.body()))
+
+    async def end(request: HttpRequest) -> dict[str, Any]:
+        return await finish(engine.login, Brought.model_validate_json(await request.body()))
+
+    return [
+        Route("/login/address", _answering(begin), methods=["POST"]),
+        Route("/login/finish", _answering(end), methods=["POST"]),
+    ]
+
+
+def address(login: Login, asked: Sent) -> dict[str, Any]:
+    """Give `{"address": where the person allows it}`."""
+    return {"address": login.address(asked.redirect_uri, asked.state)}
+
+
+async def finish(login: Login, asked: Brought) -> dict[str, Any]:
+    """Give `{"company": {"id", "name"}}`; its tokens are stored, and used from now on."""
+    company = await login.finish(asked.code.get_secret_value(), asked.redirect_uri)
+    return {"company": {"id": company.id, "name": company.name}}
+
+
+def _answering(
+    give: Callable[[HttpRequest], Awaitable[dict[str, Any]]],
+) -> Callable[[HttpRequest], Awaitable[Response]]:
+    async def answer(request: HttpRequest) -> Response:
+        try:
+            return JSONResponse(await give(request))
+        except ValidationError as error:
+            return JSONResponse({"error": "; ".join(problem["msg"] for problem in error.errors())}, 422)
+        except (KountaError, MirrorError) as error:
+            return JSONResponse({"error": str(error)}, 409)
+
+    return answer
