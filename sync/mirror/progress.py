@@ -25,3 +25,11 @@ class Progress:
     """Verdicts of deliveries of earlier inboxes."""
     sweep_due: str | None = None
     """Why a sweep is due beside the schedule; None when it is not."""
+    deletes_allowed_at: datetime | None = None
+    """When a person last let deletions go: those up to then do not count for the brake."""
+    starts_seen: int = 0
+    """The newest start of the receiver that was looked at: whatever lies before it was missed."""
+    failed_commits_seen: int = 0
+    """The same for the times in which the receiver could not store."""
+    alive_at: datetime | None = None
+    """When the worker last noted that it lives."""

@@ -213,6 +213,10 @@ PROGRESS: Final = _table(
     Column("upstream_failure_since", UTCDateTime),
     Column("ruled_elsewhere", BigInteger, nullable=False, server_default="0"),
     Column("sweep_due", String),
+    Column("deletes_allowed_at", UTCDateTime),
+    Column("starts_seen", BigInteger, nullable=False, server_default="0"),
+    Column("failed_commits_seen", BigInteger, nullable=False, server_default="0"),
+    Column("alive_at", UTCDateTime),
 )
 
 STATUS: Final = _table(
@@ -230,6 +234,14 @@ STATUS: Final = _table(
     Column("last_sweep_at", UTCDateTime),
     Column("verifications_due", BigInteger, nullable=False),
     Column("drift_rate", Float),
+)
+
+DAILY_COUNTS: Final = _table(
+    "_daily_counts",
+    _company(),
+    Column("day", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("count", BigInteger, nullable=False),
 )
 
 REGISTRATION: Final = _table(
