@@ -1,6 +1,6 @@
 """Any customer that the local Kounta can hold survives create, read, update and the mirror unchanged.
 
-Only NUL and lone surrogates do not, which no database here can store: they are refused before Kounta is asked.
+Only NUL and lone surrogates do not, which no database here can store: they are refused before a call is made.
 """
 
 import asyncio
@@ -120,7 +120,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     ready: Future[Shop] = Future()
     with ThreadPoolExecutor(1) as thread:
         at_work = thread.submit(asyncio.run, serve(tmp_path_factory.mktemp("mirror"), ready))
-        wait([ready, at_work], return_when=FIRST_COMPLETED)
+        futures: list[Future[Any]] = [ready, at_work]
+        wait(futures, return_when=FIRST_COMPLETED)
         if not ready.done():
             at_work.result()
         shop = ready.result(0)
