@@ -12,6 +12,8 @@ from receiver.errors import MirrorError
 from sync.cli.customers import customers
 from sync.cli.deliveries import deliveries
 from sync.cli.demo import demo
+from sync.cli.init import init
+from sync.cli.login import login
 from sync.cli.migrate import migrate
 from sync.cli.receiver import receiver
 from sync.cli.reconcile import reconcile
@@ -28,7 +30,7 @@ app = App(
     help="A local, queryable replica of a Kounta company's customers.",
     error_console=Console(stderr=True),
 )
-for command in (receiver, worker, status, reconcile, migrate, sandbox, demo):
+for command in (init, login, receiver, worker, status, reconcile, migrate, sandbox, demo):
     app.command(command)
 app.command(customers)
 app.command(deliveries)

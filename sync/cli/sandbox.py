@@ -90,6 +90,7 @@ def _environment(url: str, settings: Settings) -> Iterator[tuple[str, str]]:
     yield "KOUNTA_CLIENT_SECRET", settings.client_secret
     yield "KOUNTA_SIGNATURE_TOKENS", settings.signature_token
     yield "KOUNTA_REQUESTS_PER_MINUTE", str(settings.requests_per_minute)
+    yield "KOUNTA_AUTHORIZE_URL", f"{url}/authorize"
 
 
 def _object(environment: dict[str, str]) -> str:

@@ -1,17 +1,22 @@
 """What `login` asks of the process that owns the mirror."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.errors import MirrorError
+from receiver.errors import MirrorError, SettingsError
 from sync.engine import Engine
 from sync.kounta import KountaError
 from sync.login import Login
+
+_KEYLESS: Final = (
+    "The worker that runs was started without MIRROR_SECRET_KEY, so it could not store the login. Start it "
+    "again, then log in."
+)
 
 
 class Sent(BaseModel):
@@ -49,9 +54,9 @@ def address(login: Login, asked: Sent) -> dict[str, Any]:
 
 
 async def finish(login: Login, asked: Brought) -> dict[str, Any]:
-    """Give `{"company": {"id", "name"}}`; its tokens are stored, and used from now on."""
+    """Give `{"company_id", "name"}`; the tokens are stored, and used from now on."""
     company = await login.finish(asked.code.get_secret_value(), asked.redirect_uri)
-    return {"company": {"id": company.id, "name": company.name}}
+    return {"company_id": company.id, "name": company.name}
 
 
 def _answering(
@@ -62,6 +67,8 @@ def _answering(
             return JSONResponse(await give(request))
         except ValidationError as error:
             return JSONResponse({"error": "; ".join(problem["msg"] for problem in error.errors())}, 422)
+        except SettingsError:
+            return JSONResponse({"error": _KEYLESS}, 409)
         except (KountaError, MirrorError) as error:
             return JSONResponse({"error": str(error)}, 409)
 
