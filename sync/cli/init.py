@@ -95,7 +95,7 @@ def _questions(there: Mapping[str, str | None]) -> list[Question]:
         Question("KOUNTA_CLIENT_SECRET", "Client secret (not shown)", _client_secret, secret=True),
         Question(
             "KOUNTA_SIGNATURE_TOKENS",
-            "Signature token of the webhooks, or several, comma-separated (not shown; Enter: none yet)",
+            "Signature token, or several, comma-separated (not shown; none yet: Enter)",
             _signature_tokens,
             secret=True,
         ),

@@ -105,5 +105,5 @@ def _told(said: dict[str, Any]) -> str:
     from sync.login import described
 
     who = described(Company(id=said["company_id"], name=said["name"]))
-    then = "The worker goes on with it." if said["worker_running"] else "Now start it: kounta-mirror worker"
+    then = "The worker goes on with it." if said["worker_running"] else "Next: kounta-mirror worker"
     return f"Logged in for {who}. {then}"

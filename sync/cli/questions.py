@@ -48,18 +48,18 @@ def answers_to(questions: list[Question]) -> dict[str, str]:
 
 def _asked(question: Question) -> str:
     from rich.console import Console
-    from rich.markup import escape
     from rich.prompt import InvalidResponse, Prompt
+    from rich.text import Text
 
     class Asking(Prompt):
         def process_response(self, value: str) -> str:
             try:
                 return question.answer(value)
             except UsageError as error:
-                raise InvalidResponse(f"[prompt.invalid]{escape(str(error))}") from error
+                raise InvalidResponse(Text(str(error), "prompt.invalid")) from error
 
     asks = f"{question.asks} ({question.default})" if question.default else question.asks
     try:
-        return Asking(escape(asks), console=Console(stderr=True), password=question.secret)()
+        return Asking(Text(asks), console=Console(stderr=True), password=question.secret)()
     except EOFError:
         raise UsageError("Nothing more was given, and nothing was written.") from None
