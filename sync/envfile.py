@@ -6,7 +6,6 @@ import re
 from io import StringIO
 from typing import TYPE_CHECKING, Final
 
-from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 if TYPE_CHECKING:
@@ -15,33 +14,29 @@ if TYPE_CHECKING:
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@%+=,-]+")
 
 
-class UnwritableError(ValueError):
-    """A value that no line of a `.env` can hold; the message is the name of its variable."""
-
-
 def merged(text: str, values: Mapping[str, str], dropped: frozenset[str] = frozenset()) -> str:
     """Set `values` in the text of a `.env`, and take `dropped` out; every other line stays as it is.
 
-    What was set already stands where it stood. Raises UnwritableError.
+    What was set already stands where it stood, once.
     """
     lines, missing = [], dict(values)
     for binding in parse_stream(StringIO(text)):
-        if binding.key in values:
-            if binding.key in missing:
-                lines.append(_line(binding.key, missing.pop(binding.key)))
-        elif binding.key not in dropped:
-            lines.append(binding.original.string)
+        name, line = binding.key, binding.original.string
+        if name in missing:
+            lines.append(f"{_blank_lines(line)}{name}={_quoted(missing.pop(name))}\n")
+        elif name in values or name in dropped:
+            lines.append(_blank_lines(line))
+        else:
+            lines.append(line)
     whole = "".join(lines)
     if missing and whole and not whole.endswith("\n"):
         whole += "\n"
-    return whole + "".join(_line(name, value) for name, value in missing.items())
+    return whole + "".join(f"{name}={_quoted(value)}\n" for name, value in missing.items())
 
 
-def _line(name: str, value: str) -> str:
-    line = f"{name}={_quoted(value)}\n"
-    if dotenv_values(stream=StringIO(line)) != {name: value}:
-        raise UnwritableError(name)
-    return line
+def _blank_lines(text: str) -> str:
+    """Give what stands before the first word: the parser counts it to the line that follows."""
+    return text[: len(text) - len(text.lstrip())]
 
 
 def _quoted(value: str) -> str:

@@ -156,17 +156,13 @@ def _text_of_env() -> str | None:
 
 def _write(before: str, values: Mapping[str, str]) -> None:
     """Write it whole or not at all, for this user alone."""
-    from sync.envfile import UnwritableError, merged
+    from sync.envfile import merged
 
     files = frozenset(f"{name}_FILE" for name in _SECRETS if name in values)
     path = _ENV.resolve()
     try:
         text = merged(before, values, dropped=files)
         descriptor, new = mkstemp(dir=path.parent, prefix=".env-")
-    except UnwritableError as error:
-        raise UsageError(
-            f"{error} cannot be written into .env. Put it into a file, and that into {error}_FILE."
-        ) from None
     except OSError as error:
         raise MirrorError(f"Nothing can be written to {path.parent}: {error.strerror}.") from None
     try:
