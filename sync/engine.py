@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from random import Random
 
 import httpx2
 import structlog
@@ -21,6 +22,7 @@ from sync.mirror.resubscription import Resubscription, resubscribe
 from sync.mirror.store import Mirror
 from sync.reconcile.deletions import Deletions
 from sync.reconcile.reconciler import Reconciler
+from sync.reconcile.refresh import Refresher
 from sync.reconcile.sweep import Sweeper
 from sync.reconcile.verify import Verifier
 from sync.registration.registrar import Registrar
@@ -48,6 +50,7 @@ class Engine:
     sweeper: Sweeper
     verifier: Verifier
     deletions: Deletions
+    refresher: Refresher
     reconciler: Reconciler
     registrar: Registrar
     writer: Writer
@@ -68,10 +71,12 @@ async def open_engine(
     transport: httpx2.AsyncBaseTransport | None = None,
     retries: Retries | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    random: Random | None = None,
 ) -> AsyncIterator[Engine]:
     """Own the mirror and make the parts; `purpose` is what another would-be owner is told.
 
-    `clock`, `transport`, `retries` and `sleep` are for those who keep time or carry calls themselves.
+    `clock`, `transport`, `retries`, `sleep` and `random` are for those who keep time, carry calls or draw
+    lots themselves.
 
     Raises OwnedElsewhere and whatever else keeps the mirror from being opened, each one sentence.
     """
@@ -93,7 +98,7 @@ async def open_engine(
             login = Login(
                 settings, kounta.budget, auth.adopt, clock=clock, transport=transport, retries=kounta.retries
             )
-            engine = _assemble(settings, mirror, kounta, auth, login, clock, sleep)
+            engine = _assemble(settings, mirror, kounta, auth, login, clock, sleep, random or Random())  # noqa: S311 - a sample, no secret
             await await_nobody(mirror)  # whoever waited for a process that was killed has gone
             changed = await resubscribe(mirror, clock())
             if changed is not None:
@@ -127,6 +132,7 @@ def _assemble(
     login: Login,
     clock: Callable[[], datetime],
     sleep: Callable[[float], Awaitable[None]],
+    random: Random,
 ) -> Engine:
     timing = settings.timing
     lens = Lens(settings.company_id, settings.subscription, timing.window)
@@ -142,6 +148,7 @@ def _assemble(
         sweeper=sweeper,
         verifier=verifier,
         deletions=deletions,
+        refresher=Refresher(mirror, verifier, clock=clock, random=random),
         reconciler=Reconciler(
             mirror, kounta, sweeper, verifier, deletions, timing=timing, clock=clock, sleep=sleep
         ),

@@ -11,12 +11,14 @@ from sync.concerns import Concern, ago, concerns_of, many, seconds_of
 from sync.inbox import InboxView
 from sync.kounta import BasicAuth, OAuth
 from sync.merge.decisions import Verdict
+from sync.mirror.counts import recent_counts
 from sync.mirror.figures import Figures, figures_of
 from sync.mirror.reader import MirrorReader
 from sync.mirror.registration import registration_of
 from sync.mirror.store import OWNER
 from sync.mirror.sweeps import SweepRow, newest_sweep
 from sync.mirror.tokens import sealed_tokens
+from sync.reconcile.drift import NO_DRIFT, Drift, drift_of
 from sync.registration.plan import Registration
 from sync.settings import MirrorSettings
 
@@ -51,6 +53,7 @@ class Status:
     registration: Registration | None = None
     """The webhooks that a person has asked for; None: nobody has."""
     public_url: str | None = None
+    drift: Drift = NO_DRIFT
 
     def concerns(self) -> list[Concern]:
         """Say what needs attention, the worst first."""
@@ -98,8 +101,8 @@ class Status:
                 "running": self.newest_sweep is not None and self.newest_sweep.finished_at is None,
                 "complete": self.newest_sweep is not None and self.newest_sweep.complete,
             },
-            "drift": {"rate": None, "low": None, "high": None},
-            "webhook_loss": None,
+            "drift": self.drift.as_json(),
+            "webhook_loss": self.drift.webhook_loss,
             "freshness": {
                 "oldest_pending_seconds": seconds_of(self.now - oldest) if oldest else 0.0,
                 "oldest_verified_at": _text(figures.oldest_verified_at if figures else None),
@@ -126,6 +129,7 @@ class Status:
 async def status_of(settings: MirrorSettings, now: datetime) -> Status:
     """Look at both files, as they are. A file that is missing is told, one that cannot be read raises."""
     figures = newest = complete = registration = tokens = None
+    drift = NO_DRIFT
     has_mirror = True
     try:
         async with MirrorReader.look(settings.data_dir, settings.company_id) as mirror:
@@ -134,6 +138,7 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
             complete = await newest_sweep(mirror, complete=True)
             registration = await registration_of(mirror)
             tokens = await sealed_tokens(mirror)
+            drift = drift_of(await recent_counts(mirror, now))
     except StoreMissing:
         has_mirror = False
     async with InboxView(settings.data_dir) as inbox:
@@ -156,6 +161,7 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
         requests_per_minute=settings.requests_per_minute or auth.calls_per_minute,
         registration=registration,
         public_url=settings.public_url,
+        drift=drift,
     )
 
 

@@ -126,7 +126,7 @@ class Worker:
         """Run the loops, side by side, until cancelled."""
         async with asyncio.TaskGroup() as loops:
             loops.create_task(_lasting("apply", lambda: self._apply(inbox, bell)))
-            verify, sweep = self._verify_some, self._sweep_if_due
+            verify, sweep = self._verify_or_refresh, self._sweep_if_due
             loops.create_task(_lasting("verify", lambda: self._each_tick("verify", verify)))
             loops.create_task(_lasting("sweep", lambda: self._each_tick("sweep", sweep)))
             loops.create_task(_lasting("budget", self._keep_budget))
@@ -167,6 +167,12 @@ class Worker:
             if (not due or due[-1].priority > SWEEP) and not await unlisted_unread(engine.mirror):
                 await engine.deletions.settle()
         return bool(due)
+
+    async def _verify_or_refresh(self) -> bool:
+        if await self._verify_some():
+            return True
+        async with self._engine.reconciler.reading:
+            return await self._engine.refresher.refresh()
 
     async def _sweep_if_due(self) -> bool:
         engine = self._engine

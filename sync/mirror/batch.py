@@ -18,6 +18,7 @@ from sync.merge.doubts import Doubt, Reason, Timing, put_off, raise_doubt
 from sync.merge.records import Record
 from sync.merge.snapshots import Source
 from sync.mirror.bulk import Bulk, among, json_array, time_text, upserting
+from sync.mirror.counts import Counted, add_counts
 from sync.mirror.history import Journal
 from sync.mirror.progress import Progress
 from sync.mirror.rows import doubt_of, record_of, row_of, row_of_doubt
@@ -38,6 +39,7 @@ class Batch:
         self.position = progress.position
         self.records: dict[int, Record] = {}
         self.doubts: dict[int, Doubt] = {}
+        self.counts: Counter[str] = Counter()
         self._revision = progress.revision
         self._before: dict[int, tuple[Record | None, int | None, int]] = {}
         self._doubts_before: dict[int, Doubt] = {}
@@ -145,6 +147,8 @@ class Batch:
         await self._journal.write(self.connection)
         if self._rulings:
             await write_rulings(self.connection, self.company_id, self._rulings, self._ruled_again)
+            self.counts[Counted.ANNOUNCED] += self._journal.seq - self.progress.seq
+        await add_counts(self.connection, self.company_id, self.counts, now)
         await self._flush_doubts()
         await self._flush_status(changed, now)
         self.progress = replace(

@@ -17,6 +17,7 @@ from sync.merge.snapshots import Source
 from sync.mirror.deletions import HeldDelete, deletions_since, held_deletes, live_customers
 from sync.mirror.queue import ask_about
 from sync.mirror.store import Mirror
+from sync.reconcile.drift import count_repair
 
 PERIOD: Final = timedelta(hours=24)
 AT_LEAST: Final = 11
@@ -104,7 +105,7 @@ class Deletions:
             return Settled()
         await self._prove_access()
         live = [one for one in waiting if one.live]
-        recent = await deletions_since(self._mirror, self._clock() - PERIOD)
+        recent = await deletions_since(self._mirror, self._counted_from())
         limit = self._brake.allows(await live_customers(self._mirror))
         going = live
         if len(live) + recent > limit:
@@ -112,6 +113,8 @@ class Deletions:
         confirmed = [one for one in waiting if not one.live]
         await self._read_again([one for one in going + confirmed if one.customer_id not in self._missing])
         deleted = await self._apply([one for one in going + confirmed if one.customer_id in self._missing])
+        if allowed and deleted:
+            await self._mirror.note(deletes_allowed_at=self._clock())
         held = frozenset(one.customer_id for one in live) - frozenset(one.customer_id for one in going)
         self._tell(len(held), recent, limit)
         return Settled(deleted, held)
@@ -126,6 +129,12 @@ class Deletions:
         """Doubt every 404 that no later 200 has proven: access is lost, and it may have been lost then."""
         waiting = await held_deletes(self._mirror)
         await self._read_again([one for one in waiting if self._is_unproven(one.customer_id)])
+
+    def _counted_from(self) -> datetime:
+        """Say from when deletions count for the brake: a day back, or when a person last let some go."""
+        allowed_at = self._mirror.progress.deletes_allowed_at
+        day = self._clock() - PERIOD
+        return day if allowed_at is None else max(day, allowed_at)
 
     def _is_unproven(self, customer_id: int) -> bool:
         missing = self._missing.get(customer_id)
@@ -178,6 +187,7 @@ class Deletions:
                     decision = accept_missing(
                         record, arrived_at=missing.answered_at, position=missing.position
                     )
+                    count_repair(batch, decision, record, None)
                     batch.decide(decision, source=Source.VERIFICATION, at=now)
                     batch.settle(customer_id)
                     if decision.kind is not None:

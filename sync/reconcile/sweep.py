@@ -29,6 +29,7 @@ from sync.mirror.sweeps import (
     unlisted,
 )
 from sync.reconcile.deletions import Brake
+from sync.reconcile.drift import count_repair
 from sync.reconcile.report import NoteItem, Outcome, outcome_of
 
 BACKFILL: Final = "backfill"
@@ -268,7 +269,7 @@ class Sweeper:
 
     def _decide(self, walk: _Walk, batch: Batch, item: _Item) -> None:
         snapshot, customer_id = item.snapshot, item.snapshot.customer_id
-        record = batch.records.get(customer_id)
+        record, doubt = batch.records.get(customer_id), batch.doubts.get(customer_id)
         if record is not None and not snapshot.complete:
             decision = compare_listed(record, snapshot)
         elif snapshot.complete and not self._is_fenced(batch, item):
@@ -276,6 +277,8 @@ class Sweeper:
             batch.settle(customer_id)
         else:
             decision = merge(record, snapshot, self._lens.subscription, self._lens.window)
+        if walk.source is Source.SWEEP:
+            count_repair(batch, decision, record, doubt)
         self._leave(batch, decision, walk.source)
         walk.swept.created += decision.kind is Kind.CREATED
         walk.swept.updated += decision.kind in {Kind.UPDATED, Kind.RESTORED}

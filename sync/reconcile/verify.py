@@ -24,6 +24,7 @@ from sync.mirror.batch import Batch
 from sync.mirror.progress import Progress
 from sync.mirror.store import Mirror
 from sync.reconcile.deletions import Deletions, Missing
+from sync.reconcile.drift import count_repair, count_sampled
 from sync.reconcile.report import Note, Outcome, outcome_of
 
 IN_FLIGHT: Final = 8
@@ -73,7 +74,16 @@ class Verifier:
         except ExceptionGroup as errors:
             raise _gravest(errors) from None
 
-    async def _verify(self, doubt: Doubt, note: Note) -> None:
+    async def refresh(self, customer_id: int, *, sampled: bool) -> None:
+        """Read a customer that nothing is known against; `sampled`: it was drawn at random.
+
+        Raises as `verify_all` does. A read that fails leaves a doubt, so that it is tried again later.
+        """
+        revision = self._mirror.progress.revision
+        doubt = Doubt(customer_id, Reason.REFRESH, self._clock(), revision, born=revision)
+        await self._verify(doubt, lambda *_: None, sampled=sampled)
+
+    async def _verify(self, doubt: Doubt, note: Note, *, sampled: bool = False) -> None:
         """Read one customer. The answer stands, unless it is fenced: then it is one word among others."""
         customer_id = doubt.customer_id
         progress, successes = self._mirror.progress, self._kounta.successes
@@ -96,7 +106,7 @@ class Verifier:
             note(customer_id, Outcome.FAILED, str(error))
             return
         try:
-            outcome = await self._take(customer_id, read, progress)
+            outcome = await self._take(customer_id, read, progress, sampled=sampled)
         except UnreadableError as error:
             why = f"customer {customer_id} cannot be stored: {error}"
             await self._put_off(doubt, why, asked=False)
@@ -108,9 +118,11 @@ class Verifier:
         _log.warning(f"A read settled nothing: {why}", action="read_failed", customer_id=doubt.customer_id)
         now = self._clock()
         async with self._mirror.batch([doubt.customer_id], now) as batch:
+            if doubt.customer_id not in batch.doubts:  # a refresh: nothing was known against it so far
+                batch.doubt(doubt.customer_id, doubt.reason, now)
             batch.put_off(doubt.customer_id, now, self._timing, asked=asked)
 
-    async def _take(self, customer_id: int, read: Read, seen: Progress) -> Outcome:
+    async def _take(self, customer_id: int, read: Read, seen: Progress, *, sampled: bool) -> Outcome:
         async with self._mirror.batch([customer_id], self._clock()) as batch:
             fenced = is_fenced(
                 batch.records.get(customer_id),
@@ -122,18 +134,25 @@ class Verifier:
             if fenced:
                 return self._fence(batch, customer_id, read, seen)
             if read.customer is None:
-                return self._miss(batch, customer_id, read, seen)
-            return self._accept(batch, read.customer, read, seen)
+                return self._miss(batch, customer_id, read, seen, sampled=sampled)
+            return self._accept(batch, read.customer, read, seen, sampled=sampled)
 
-    def _accept(self, batch: Batch, customer: Customer, read: Read, seen: Progress) -> Outcome:
+    def _accept(
+        self, batch: Batch, customer: Customer, read: Read, seen: Progress, *, sampled: bool
+    ) -> Outcome:
         record = batch.records.get(customer.id)
         decision = accept(record, self._snapshot(customer, read, seen), self._lens.subscription)
+        count_repair(batch, decision, record, batch.doubts.get(customer.id))
+        if sampled:
+            count_sampled(batch, differs=decision.kind is not None, columns=decision.columns)
         batch.decide(decision, source=Source.VERIFICATION, at=self._clock())
         batch.settle(customer.id)
         return outcome_of(decision, record)
 
-    def _miss(self, batch: Batch, customer_id: int, read: Read, seen: Progress) -> Outcome:
+    def _miss(self, batch: Batch, customer_id: int, read: Read, seen: Progress, *, sampled: bool) -> Outcome:
         record, doubt = batch.records.get(customer_id), batch.doubts.get(customer_id)
+        if sampled:
+            count_sampled(batch, differs=True)
         if record is not None:
             batch.hold_delete(customer_id, read.answered_at)
             missing = Missing(read.asked_at, read.answered_at, seen.position, seen.revision, read.sent)

@@ -273,22 +273,18 @@ async def test_an_item_that_names_no_customer_hides_nobody(quiet: Any) -> None:
     assert quiet.wrong == {}
 
 
-async def rebuild_as(shop: Any, other: Sandbox) -> None:
+def rebuild_as_another_company(shop: Any, customers: int) -> None:
     """Let the same address answer for another company's customers from now on."""
-    shop.sandbox.company.customers = other.company.customers
-
-
-def another_company(customers: int) -> Sandbox:
-    other = Sandbox(Settings(), seed=9, customers=0)
+    other = Sandbox(Settings(), seed=9, customers=0, clock=lambda: shop.now)
     for number in range(customers):
         values = {"first_name": "Theirs", "email": f"theirs{number}@other.example"}
         other.company.create(values, announce=False, customer_id=90_000_000 + number)
-    return other
+    shop.sandbox.company.customers = other.company.customers
 
 
 @pytest.mark.parametrize("customers", [12, 30, 200])
 async def test_another_companys_list_is_not_taken_over(quiet: Any, customers: int) -> None:
-    await rebuild_as(quiet, another_company(customers))
+    rebuild_as_another_company(quiet, customers)
     with pytest.raises(ForeignListError, match=r"Check KOUNTA_COMPANY_ID"):
         await quiet.reconcile()
     figures = await quiet.figures()

@@ -1,0 +1,62 @@
+"""Customers that may be read again though nothing is known against them."""
+
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Table, and_, exists, select
+
+from sync.merge.doubts import Reason
+from sync.mirror.reader import MirrorReader
+from sync.mirror.schema import CUSTOMERS, HELD_DELETES, STATUS, VERIFICATIONS
+
+_C: Final = CUSTOMERS.c
+_UNPROVEN: Final = [Reason.CONFIRMATION.value, Reason.REFRESH.value]
+"""Doubts that say nothing against a customer."""
+
+
+async def oldest_verified(mirror: MirrorReader, before: datetime) -> int | None:
+    """Give the live customer whose last proof is older than all others and than `before`."""
+    statement = (
+        select(_C.id)
+        .where(
+            _C.company_id == mirror.company_id,
+            _C.deleted_at.is_(None),
+            _C.verified_at <= before,
+            ~_has(VERIFICATIONS),
+            ~_has(HELD_DELETES),
+        )
+        .order_by(_C.verified_at)
+        .limit(1)
+    )
+    async with mirror.reading() as connection:
+        return (await connection.execute(statement)).scalar()
+
+
+async def live_number(mirror: MirrorReader) -> int:
+    """Count the live customers: `undoubted` takes their places from 0 on."""
+    async with mirror.reading() as connection:
+        statement = select(STATUS.c.live).where(STATUS.c.company_id == mirror.company_id)
+        return int((await connection.execute(statement)).scalar_one())
+
+
+async def undoubted(mirror: MirrorReader, place: int) -> int | None:
+    """Give the live customer at `place`; None when it is in doubt, held or known in part only.
+
+    A customer that rests on a webhook alone is not in doubt: nothing is known against it.
+    """
+    doubted = _has(VERIFICATIONS, VERIFICATIONS.c.reason.not_in(_UNPROVEN))
+    statement = (
+        select(_C.id, _C.partial | doubted | _has(HELD_DELETES))
+        .where(_C.company_id == mirror.company_id, _C.deleted_at.is_(None))
+        .order_by(_C.verified_at)
+        .limit(1)
+        .offset(place)
+    )
+    async with mirror.reading() as connection:
+        found = (await connection.execute(statement)).first()
+    return None if found is None or found[1] else int(found[0])
+
+
+def _has(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[Any]:
+    of_customer = and_(table.c.company_id == _C.company_id, table.c.customer_id == _C.id, *conditions)
+    return exists().where(of_customer).correlate(CUSTOMERS)
