@@ -54,8 +54,26 @@ def _print(said: dict[str, Any]) -> None:
             ("to be read", _counted(doubts["by_reason"])),
             ("last sweep", (sweep["last_at"] or "none yet") + (", one is running" * sweep["running"])),
             ("oldest proof", said["freshness"]["oldest_verified_at"] or "none yet"),
+            ("drift", _drift(said["drift"])),
+            ("lost webhooks", _lost(said["webhook_loss"])),
         ]
     )
+
+
+def _drift(drift: dict[str, Any]) -> str:
+    """Say how many rows are wrong without anybody knowing."""
+    if not drift["sampled"]:
+        return "not known yet: nobody was drawn at random in the last 7 days"
+    worst = max(drift["by_attribute"].items(), key=lambda one: one[1]["rate"], default=None)
+    most = f", most in {worst[0]}" if worst else ""
+    return (
+        f"{drift['rate']:.2%} of customers ({drift['low']:.2%} to {drift['high']:.2%}) differ and nothing "
+        f"says so{most}; {drift['sampled']:,} drawn in 7 days"
+    )
+
+
+def _lost(loss: float | None) -> str:
+    return "not known yet: nothing changed in the last 7 days" if loss is None else f"{loss:.1%} in 7 days"
 
 
 def _counted(numbers: dict[str, int]) -> str:

@@ -11,6 +11,7 @@ from sync.concerns import CRITICAL, WARNING
 from sync.mirror.figures import Figures
 from sync.mirror.progress import Progress
 from sync.mirror.sweeps import SweepRow
+from sync.reconcile.drift import drift_of
 from sync.status import Pending, Status
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -219,6 +220,7 @@ def test_the_json_has_every_key_that_others_rely_on() -> None:
     status = replace(
         WELL,
         figures=replace(FIGURES, progress=progress),
+        drift=drift_of({"sampled": 100, "announced": 3, "unannounced": 1}),
         pending=replace(
             WELL.pending,
             count=2,
@@ -247,8 +249,14 @@ def test_the_json_has_every_key_that_others_rely_on() -> None:
         "verifications": {"due": 3, "by_reason": {"confirmation": 2, "stale": 1}},
         "held_deletes": 0,
         "sweep": {"last_at": "2026-11-24T11:00:00.000Z", "running": False, "complete": True},
-        "drift": {"rate": None, "low": None, "high": None},
-        "webhook_loss": None,
+        "drift": {
+            "rate": 0.0,
+            "low": 0.0,
+            "high": pytest.approx(0.0370, abs=0.0001),
+            "sampled": 100,
+            "by_attribute": {},
+        },
+        "webhook_loss": 0.25,
         "freshness": {
             "oldest_pending_seconds": 2.0,
             "oldest_verified_at": "2026-11-22T12:00:00.000Z",

@@ -181,12 +181,27 @@ async def test_json_is_one_value_on_stdout(well: Any) -> None:
     assert json.loads(out)["sentence"] == "OK, 0 customers, no delivery yet."
 
 
+async def test_drift_and_loss_are_said_for_people(well: Any) -> None:
+    counts = {"sampled": 400, "differed": 2, "differed_in:phone": 2, "announced": 30, "unannounced": 1}
+    async with well.mirror.batch([], well.now) as batch:
+        batch.counts.update(counts)
+    _, out, _ = await said(well.directory)
+    assert out.endswith(
+        "drift          0.50% of customers (0.14% to 1.80%) differ and nothing says so, most in phone; "
+        "400 drawn in 7 days\n"
+        "lost webhooks  3.2% in 7 days\n"
+    )
+    assert well.row("SELECT drift_rate FROM mirror_status")["drift_rate"] == 0.005
+
+
 OK = """\
 OK, 0 customers, no delivery yet.
 
-deliveries    none
-customers     none
-to be read    none
-last sweep    2026-11-24T12:00:00.000Z
-oldest proof  none yet
+deliveries     none
+customers      none
+to be read     none
+last sweep     2026-11-24T12:00:00.000Z
+oldest proof   none yet
+drift          not known yet: nobody was drawn at random in the last 7 days
+lost webhooks  not known yet: nothing changed in the last 7 days
 """

@@ -87,6 +87,17 @@ async def test_what_a_person_lets_go_was_read_after_they_asked(quiet: Any) -> No
     assert (len(settled.deleted), len(settled.held)) == (0, 20)
 
 
+async def test_what_a_person_let_go_does_not_hold_the_next_one(quiet: Any) -> None:
+    quiet.delete(*quiet.ids[:20])
+    assert (await quiet.reconcile(allow_deletes=20)).deleted == 20
+    quiet.delete(quiet.ids[0])
+    quiet.skip(60)
+    assert (await quiet.reconcile()).deleted == 1
+    quiet.delete(*quiet.ids[:11])
+    quiet.skip(60)
+    assert (await quiet.reconcile()).held_deletes == 11  # with the one before they are too many
+
+
 async def test_a_person_lets_go_what_this_very_reconciliation_finds(quiet: Any) -> None:
     quiet.delete(*quiet.ids[:20])
     report = await quiet.reconcile(allow_deletes=20)
