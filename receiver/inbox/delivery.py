@@ -33,11 +33,20 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One run of the receiver; `stopped_at` is None while it runs, and for good after a kill."""
+    """One run of the receiver; `stopped_at` is None while it runs, and for good after a kill.
+
+    `seen_at` is its heartbeat: when it last could store; None: a version before heartbeats wrote it.
+    """
 
     number: int
     started_at: datetime
     stopped_at: datetime | None
+    seen_at: datetime | None = None
+
+    @property
+    def last_sign(self) -> datetime:
+        """The last moment at which this run is known to have listened."""
+        return self.stopped_at or self.seen_at or self.started_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Kept in memory until a commit takes them, so that a flood of refusals costs one 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -64,9 +65,26 @@ class Notes:
         """Note a commit that succeeded."""
         self.failing = False
 
-    async def wait(self) -> None:
-        """Until there is something to write."""
-        await self._something.wait()
+    def turned_away(self, now: datetime) -> None:
+        """Note a delivery that was refused though commits succeed: the queue was full."""
+        self._missed(_Span(1, now, now), "the queue was full")
+
+    def stood_still(self, since: datetime, now: datetime) -> None:
+        """Note a time in which the process did not run: the machine slept, or somebody had halted it."""
+        self._missed(_Span(0, since, now), "the receiver stood still")
+
+    def _missed(self, span: _Span, reason: str) -> None:
+        if self._page.outage:
+            self._page.outage += span
+        else:
+            self._page.outage, self._page.reason = span, reason
+        self._something.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Until there is something to write, but for so many seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._something.wait()
 
     def take(self) -> Page:
         page, self._page = self._page, Page()

@@ -154,18 +154,33 @@ class InboxReader:
         )
         return [Refusal(reason, int(count), first_at, last_at) for reason, count, first_at, last_at in rows]
 
-    async def starts(self) -> list[Start]:
+    async def starts(self, after: int = 0) -> list[Start]:
+        """Give the runs of the receiver whose number is above `after`, in order."""
+        columns = starts.c
         rows = await self._all(
-            select(starts.c.number, starts.c.started_at, starts.c.stopped_at).order_by(starts.c.number)
+            select(columns.number, columns.started_at, columns.stopped_at, columns.seen_at)
+            .where(columns.number > after)
+            .order_by(columns.number)
         )
         return [Start(*row) for row in rows]
 
-    async def failed_commits(self) -> list[FailedCommits]:
+    async def newest_start(self) -> Start | None:
+        """Give the newest run of the receiver; None in an inbox that was only made."""
+        columns = starts.c
+        row = await self._one(
+            select(columns.number, columns.started_at, columns.stopped_at, columns.seen_at)
+            .order_by(columns.number.desc())
+            .limit(1)
+        )
+        return None if row is None else Start(*row)
+
+    async def failed_commits(self, after: int = 0) -> list[FailedCommits]:
+        """Give the times in which deliveries were refused, those whose number is above `after`, in order."""
         columns = failed_commits.c
         rows = await self._all(
-            select(
-                columns.number, columns.first_at, columns.last_at, columns.refused, columns.reason
-            ).order_by(columns.number)
+            select(columns.number, columns.first_at, columns.last_at, columns.refused, columns.reason)
+            .where(columns.number > after)
+            .order_by(columns.number)
         )
         return [FailedCommits(*row) for row in rows]
 

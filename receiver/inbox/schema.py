@@ -59,13 +59,14 @@ refusals = Table(
     Column("last_at", UTCDateTime, nullable=False),
 )
 
-# Between stopped_at (unknown after a kill) and the next started_at nobody listened.
+# Between stopped_at (after a kill unknown: seen_at, the heartbeat) and the next started_at nobody listened.
 starts = Table(
     "starts",
     metadata,
     Column("number", _position, primary_key=True, autoincrement=True),
     Column("started_at", UTCDateTime, nullable=False),
     Column("stopped_at", UTCDateTime),
+    Column("seen_at", UTCDateTime),
     sqlite_autoincrement=True,
 )
 

@@ -36,11 +36,19 @@ class Row(NamedTuple):
     body: bytes
 
 
+class Sign(NamedTuple):
+    """A sign of life of one run of the receiver; the last one is that it stops."""
+
+    start: int
+    at: datetime
+    last: bool
+
+
 def begin(connection: Connection, now: datetime) -> int:
     if connection.execute(select(identity.c.number)).first() is None:
         connection.execute(insert(identity), {"number": 1, "identity": str(uuid4()), "created_at": now})
     number: int = connection.execute(
-        insert(starts).values(started_at=now).returning(starts.c.number)
+        insert(starts).values(started_at=now, seen_at=now).returning(starts.c.number)
     ).scalar_one()
     return number
 
@@ -72,11 +80,11 @@ def _insertion(size: int) -> str:
     return f"INSERT INTO deliveries ({', '.join(Row._fields)}) VALUES {', '.join([row] * size)}"  # noqa: S608 - no value is in it
 
 
-def note(connection: Connection, page: Page, stopped: tuple[int, datetime] | None) -> None:
+def note(connection: Connection, page: Page, sign: Sign | None) -> None:
     write(connection, page)
-    if stopped is not None:
-        number, now = stopped
-        connection.execute(update(starts).where(starts.c.number == number).values(stopped_at=now))
+    if sign is not None:
+        times = {"seen_at": sign.at, **({"stopped_at": sign.at} if sign.last else {})}
+        connection.execute(update(starts).where(starts.c.number == sign.start).values(times))
 
 
 def forget(

@@ -7,7 +7,7 @@ import json
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -19,7 +19,7 @@ from receiver.errors import MirrorError
 from receiver.inbox import transactions
 from receiver.inbox.notes import Notes
 from receiver.inbox.schema import MIGRATIONS
-from receiver.inbox.transactions import Row
+from receiver.inbox.transactions import Row, Sign
 from receiver.ownership import Ownership
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("receiver")
 
 QUEUE_BYTES = 64 * 1024 * 1024
+HEARTBEAT_SECONDS = 30.0  # between two notes that the receiver still stores what comes
+STANDSTILL = 4  # heartbeats missed by a process that lives: it was not running meanwhile
 TRIED_IN_VAIN = 3  # single commits that the store refuses before the rest of a batch is given up
 
 
@@ -68,6 +70,7 @@ class InboxWriter:
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
         committed: Callable[[], None],
+        heartbeat_seconds: float,
     ) -> None:
         self._notes = Notes()
         self._store = store
@@ -76,7 +79,9 @@ class InboxWriter:
         self._clock = clock
         self._new_id = new_id
         self._committed = committed
+        self._heartbeat_seconds = heartbeat_seconds
         self._start = 0
+        self._seen_at = clock()
         self._waiting: deque[_Waiting] = deque()
         self._held = 0  # waiting, or in the commit that runs
         self._bytes = 0
@@ -97,8 +102,11 @@ class InboxWriter:
         clock: Callable[[], datetime] = _utc_now,
         new_id: Callable[[], str] = _new_id,
         committed: Callable[[], None] = lambda: None,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> Self:
         """Own the inbox at `path`, made or migrated if need be; `committed` is called after each commit.
+
+        Every `heartbeat_seconds` it is noted that the receiver still stores what comes.
 
         Raises `OwnedElsewhere`, `NewerDatabase`, `MigrationFailed`, or `MirrorError` for a directory or disk
         that cannot serve.
@@ -108,7 +116,13 @@ class InboxWriter:
             await asyncio.to_thread(migrate, path, MIGRATIONS)
             store = WritingThread(path)
             writer = cls(
-                store, ownership, queue_limit=queue_limit, clock=clock, new_id=new_id, committed=committed
+                store,
+                ownership,
+                queue_limit=queue_limit,
+                clock=clock,
+                new_id=new_id,
+                committed=committed,
+                heartbeat_seconds=heartbeat_seconds,
             )
             try:
                 await writer._begin()
@@ -160,6 +174,7 @@ class InboxWriter:
         Raises `QueueFull` at once, or `CommitFailed` when the store did not take it.
         """
         if self._full:
+            self._notes.turned_away(self._clock())
             raise QueueFull(f"{self._held} deliveries wait for a commit, as many as may.")
         if self._closing:
             raise CommitFailed("The receiver is stopping.")
@@ -295,7 +310,7 @@ class InboxWriter:
 
     async def _note_for_ever(self) -> None:
         while True:
-            await self._notes.wait()
+            await self._notes.wait(self._heartbeat_seconds)
             await self._write_notes()
             if self._told and not self._notes.failing:
                 self._told = False
@@ -304,16 +319,21 @@ class InboxWriter:
 
     async def _write_notes(self, *, stopping: bool = False) -> None:
         async with self._noting:
+            now = self._clock()
+            if now - self._seen_at > STANDSTILL * timedelta(seconds=self._heartbeat_seconds):
+                self._notes.stood_still(self._seen_at, now)
             page = self._notes.take()
-            stopped = (self._start, self._clock()) if stopping else None
+            # one that has failed no longer stores, and gives no sign of life, not even that it stops
+            sign = None if self._broken else Sign(self._start, now, last=stopping)
             try:
-                await self._store.transact(partial(transactions.note, page=page, stopped=stopped))
+                await self._store.transact(partial(transactions.note, page=page, sign=sign))
             except Exception as error:
                 self._notes.put_back(page)
                 if not is_unavailable(error):
                     raise
                 self._failed(0, error)
             else:
+                self._seen_at = now
                 self._notes.committed()
 
 
