@@ -26,6 +26,8 @@ class Credentials:
         self._begin = begin
         self._before: list[BasicAuth] = []
         self._changed = asyncio.Event()
+        self.logins = 0
+        """How often somebody has logged in, in this process."""
         self.calls_per_minute = now.calls_per_minute
 
     def __repr__(self) -> str:
@@ -52,11 +54,14 @@ class Credentials:
             self._before.append(self._now)
             self._now = oauth
             self.calls_per_minute = oauth.calls_per_minute
+        self.logins += 1
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def changed(self, within: float) -> None:
-        """Wait until somebody logs in, but no longer than so many seconds."""
+    async def changed(self, logins: int, within: float) -> None:
+        """Wait until there are more `logins` than so many, but no longer than so many seconds."""
+        if self.logins > logins:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._changed.wait()

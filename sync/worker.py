@@ -145,12 +145,14 @@ class Worker:
 
         A person who logs in ends the pause: it may have been the credentials that were refused.
         """
+        credentials = self._engine.credentials
         while True:
+            logins = credentials.logins
             try:
                 busy = await work()
             except (KountaError, ForeignListError) as error:
                 pause = await self._note_refusal(name, error)
-                await self._engine.credentials.changed(within=pause.total_seconds())
+                await credentials.changed(logins, within=pause.total_seconds())
                 continue
             if busy:
                 await self._note_answer(name)

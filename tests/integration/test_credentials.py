@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sync.mirror.store import Mirror
 from sync.mirror.tokens import keep_sealed_tokens, sealed_tokens
 from sync.sandbox import Sandbox, Settings, serving
 from sync.settings import WorkerSettings
+from sync.worker import Worker
 
 BACK = "http://localhost"
 KEY = "k" * 32
@@ -165,13 +167,36 @@ async def test_a_login_takes_the_place_of_what_was_used(shop: Shop, before: str)
 
 
 async def test_who_waits_for_other_credentials_goes_on_at_a_login(shop: Shop) -> None:
-    engine = await shop.engine()
+    credentials = (await shop.engine()).credentials
     async with asyncio.timeout(30):
-        waiting = asyncio.ensure_future(engine.credentials.changed(within=600))
+        waiting = asyncio.ensure_future(credentials.changed(0, within=600))
         await asyncio.sleep(0)
-        await engine.credentials.adopt(DEAD)
+        await credentials.adopt(DEAD)
         await waiting
-        await engine.credentials.changed(within=0.01)  # nobody logs in, and it ends
+        await credentials.changed(0, within=600)  # it has happened already
+        await credentials.changed(1, within=0.01)  # nobody logs in, and it ends
+
+
+async def test_a_worker_that_pauses_because_it_was_refused_goes_on_at_a_login(shop: Shop) -> None:
+    engine = await shop.engine(KOUNTA_REFRESH_TOKEN="long-gone")
+    worker = asyncio.create_task(Worker(engine, first_pause=timedelta(hours=1))._work())
+    try:
+        await until(lambda: engine.mirror.progress.upstream_failure is not None)
+        assert "Run kounta-mirror login" in str(engine.mirror.progress.upstream_failure)
+        await asyncio.sleep(0)
+        await engine.login.finish(shop.code(), BACK)
+        await until(lambda: engine.mirror.progress.upstream_failure is None)
+    finally:
+        worker.cancel()
+        with suppress(asyncio.CancelledError):
+            await worker
+    assert shop.refreshes == 2  # the refused one, and the code's
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - it comes true in loops that tell nobody
+            await asyncio.sleep(0.01)
 
 
 async def test_a_secret_of_before_the_login_is_still_concealed(shop: Shop) -> None:
