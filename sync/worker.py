@@ -12,10 +12,12 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 
 from receiver.database import is_unavailable
 from receiver.doorbell import Doorbell
+from receiver.errors import MirrorError
 from receiver.local import serve_locally
 from sync.apply import GAP
 from sync.console.api import create_api
 from sync.engine import Engine
+from sync.gaps import Gaps
 from sync.inbox import InboxView
 from sync.kounta import KountaAccessLost, KountaError, KountaThrottled
 from sync.merge.doubts import SWEEP, Reason
@@ -36,6 +38,7 @@ CHECK_SECONDS: Final = 300.0
 """Between two looks whether the webhooks are still registered."""
 FIRST_PAUSE: Final = timedelta(seconds=15)
 LONGEST_PAUSE: Final = timedelta(minutes=10)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger()
 
@@ -44,6 +47,17 @@ class Bell(Protocol):
     """What wakes the worker when a delivery has come."""
 
     async def wait(self, timeout: float | None) -> bool: ...  # noqa: ASYNC109 - as the doorbell has it
+
+
+class LoopBrokenError(MirrorError):
+    """A fault of this program has ended one of the worker's loops."""
+
+    def __init__(self, loop: str, error: Exception) -> None:
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        super().__init__(
+            f"A fault of this program has ended the worker, in its loop {loop!r} "
+            f"({type(error).__name__}: {reason}). The log says where; nothing that was delivered is lost."
+        )
 
 
 class Worker:
@@ -58,6 +72,7 @@ class Worker:
         tick_seconds: float = TICK_SECONDS,
     ) -> None:
         self._engine = engine
+        self._gaps = Gaps(engine.mirror, engine.clock)
         self._check_seconds = check_seconds
         self._tick_seconds = tick_seconds
         self._first_pause = first_pause
@@ -68,24 +83,27 @@ class Worker:
         """`Mirror.sweeps_asked` when the sweep began that is under way; None: not in this process."""
 
     async def run(self) -> None:
-        """Work until SIGTERM or SIGINT. What is under way is committed whole or not at all."""
+        """Work until SIGTERM or SIGINT. What is under way is committed whole or not at all.
+
+        From then on the process ignores both: another one must not break off the clearing up.
+        """
         loop = asyncio.get_running_loop()
         working = asyncio.ensure_future(self._work())
-        stopping = asyncio.Event()
 
         def stop() -> None:
-            if not stopping.is_set():  # a second signal must not break off the clearing up
-                stopping.set()
-                working.cancel()
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
+            working.cancel()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             loop.add_signal_handler(number, stop)
         try:
             await working
         except asyncio.CancelledError:
             _log.info("The worker stops.", action="worker_stopping")
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _SIGNALS:
                 loop.remove_signal_handler(number)
 
     async def once(self) -> None:
@@ -97,10 +115,12 @@ class Worker:
             reader = await inbox.reader()
             if reader is not None:
                 await self._engine.applier.apply_pending(reader)
+                await self._gaps.look(reader)
         await self._engine.registrar.check()
         await self._do_once("sweep", self._sweep_if_due)
         while await self._do_once("verify", self._verify_some):
             pass
+        await self._gaps.mend()
 
     async def _do_once(self, name: str, work: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -120,7 +140,10 @@ class Worker:
             InboxView(directory) as inbox,
         ):
             _log.info("The worker works.", action="worker_started", data_dir=str(directory))
-            await self.work(inbox, bell)
+            try:
+                await self.work(inbox, bell)
+            finally:
+                self._engine.reconciler.stop()  # whoever waits for one is told while the socket answers
 
     async def work(self, inbox: InboxView, bell: Bell) -> None:
         """Run the loops, side by side, until cancelled."""
@@ -138,6 +161,7 @@ class Worker:
             reader = await inbox.reader()
             if reader is not None:
                 await self._engine.applier.apply_pending(reader)
+                await self._gaps.look(reader)
             await bell.wait(POLL_SECONDS)
 
     async def _each_tick(self, name: str, work: Callable[[], Awaitable[bool]]) -> None:
@@ -173,11 +197,14 @@ class Worker:
     async def _verify_or_refresh(self) -> bool:
         if await self._verify_some():
             return True
+        await self._gaps.mend()
         async with self._engine.reconciler.reading:
             return await self._engine.refresher.refresh()
 
     async def _sweep_if_due(self) -> bool:
         engine = self._engine
+        if engine.sweeper.is_awaited:
+            return False  # what looks interrupted is under way, and may be all that is due
         reason = await self._reason_to_sweep()
         if reason is None:
             return False
@@ -192,7 +219,7 @@ class Worker:
         if asked == GAP:
             await doubt_every_live(engine.mirror, Reason.REFRESH, engine.clock(), asked=False)
         if asked is not None and engine.mirror.sweeps_asked == self._asks:  # else: asked for meanwhile
-            await engine.mirror.note(sweep_due=None)
+            await self._gaps.swept()
         _log.info(
             f"A sweep met {swept.listed} customers: {swept.created} new ones, {swept.unlisted} not listed.",
             action="sweep_complete",
@@ -255,7 +282,11 @@ class Worker:
 
 
 async def _lasting(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Go on with `work` when the store could not be used for a while: a full disk, a lock."""
+    """Go on with `work` when the store could not be used for a while: a full disk, a lock.
+
+    Raises LoopBrokenError for what no code expects, and MirrorError as it is: the other loops stop with this
+    one, and the process ends, so that nobody takes a worker for whole that does half of its work.
+    """
 
     def tell(state: RetryCallState) -> None:
         error = state.outcome and state.outcome.exception()
@@ -266,6 +297,12 @@ async def _lasting(name: str, work: Callable[[], Awaitable[None]]) -> None:
         wait=wait_random_exponential(multiplier=0.5, max=15),
         before_sleep=tell,
     )
-    async for attempt in policy:
-        with attempt:
-            await work()
+    try:
+        async for attempt in policy:
+            with attempt:
+                await work()
+    except MirrorError:
+        raise
+    except Exception as error:
+        _log.exception("A loop of the worker broke.", action="loop_broken", loop=name)
+        raise LoopBrokenError(name, error) from error

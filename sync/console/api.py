@@ -106,7 +106,7 @@ async def reconciliation(engine: Engine, asked: Reconcile) -> AsyncGenerator[dic
         newest[:] = [step]  # whoever listens slowly misses steps, and nothing piles up
         told.set()
 
-    work = asyncio.create_task(engine.reconciler.reconcile(request, tell), name="reconcile")
+    work = engine.reconciler.begin(request, tell)
     work.add_done_callback(lambda _: told.set())
     try:
         while not work.done():
@@ -123,6 +123,10 @@ async def reconciliation(engine: Engine, asked: Reconcile) -> AsyncGenerator[dic
 
 
 def _end(work: asyncio.Task[Report]) -> dict[str, Any]:
+    if work.cancelled():
+        return {
+            "error": "The worker was stopped before the reconciliation was over. Start it, and try again."
+        }
     try:
         report = work.result()
     except (KountaError, ForeignListError) as error:

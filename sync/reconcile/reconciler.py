@@ -59,6 +59,19 @@ class Reconciler:
         self._timing = timing
         self._clock = clock
         self._sleep = sleep
+        self._under_way: set[asyncio.Task[Report]] = set()
+
+    def begin(self, request: Request, tell: Callable[[Step], None]) -> asyncio.Task[Report]:
+        """Reconcile in a task of its own, which `stop` cancels."""
+        work = asyncio.create_task(self.reconcile(request, tell), name="reconcile")
+        self._under_way.add(work)
+        work.add_done_callback(self._under_way.discard)
+        return work
+
+    def stop(self) -> None:
+        """Cancel what has begun: the process is about to end."""
+        for work in self._under_way:
+            work.cancel()
 
     async def reconcile(self, request: Request, tell: Callable[[Step], None] = lambda _: None) -> Report:
         """Do what was asked and wait for the end of it.

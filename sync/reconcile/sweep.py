@@ -135,10 +135,17 @@ class Sweeper:
 
         Raises KountaError or ForeignListError when it could not be completed. Where upstream was only
         unavailable, the next sweep goes on at the page that failed; else it starts anew. Raises GaveWayError
-        when a person asks for the calls meanwhile.
+        when a person asks for the calls meanwhile, or has asked already.
         """
+        if self._awaited:
+            raise GaveWayError
         async with self._walking:
             return await self._sweep(reason, SWEEP, lambda _: None, lambda *_: None)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a person waits for a sweep, or for the reads that it has asked for."""
+        return self._awaited > 0
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
