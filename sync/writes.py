@@ -12,6 +12,7 @@ from sync.merge.doubts import Reason, Timing
 from sync.merge.records import Record
 from sync.merge.snapshots import Lens, Source, UnreadableError
 from sync.mirror.store import Mirror
+from sync.mirror.sweeps import newest_sweep
 
 _FAILURES: Final = 500
 
@@ -39,7 +40,7 @@ class Writer:
 
     async def create(self, fields: Fields) -> Customer:
         """Create a customer. Raises KountaError, and NotMirroredError when it was made all the same."""
-        return await self._write(None, self._kounta.write_new(fields))
+        return await self._write(None, self._kounta.write_new(fields, was_there=self._was_there))
 
     async def update(self, customer_id: int, fields: Fields) -> Customer:
         """Change these fields of a customer. Raises as `create` does."""
@@ -52,10 +53,17 @@ class Writer:
             written = await writing
         except KountaError as error:
             perhaps = customer_id if _may_have_been_done(error) else None
-            await self._doubt(error.written_id or perhaps)
+            await self._doubt(error.written_id or error.likely_id or perhaps)
             raise
         await self._mirror_it(written, before, position)
         return written.customer
+
+    async def _was_there(self, customer_id: int, at: datetime) -> bool | None:
+        """Whether the mirror had heard of a customer before `at`; None if it does not know them all."""
+        record = await self._record(customer_id)
+        if record is not None and record.first_seen_at < at:
+            return True
+        return None if await newest_sweep(self._mirror, complete=True) is None else False
 
     async def _record(self, customer_id: int) -> Record | None:
         async with self._mirror.batch([customer_id], self._clock()) as batch:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from cyclopts import App, Parameter, validators
 
 from receiver.errors import MirrorError
-from sync.cli.owner import UsageError, ask, follow, worker_client
+from sync.cli.owner import UsageError, WorkerGoneError, ask, follow, worker_client
 
 if TYPE_CHECKING:
     from sync.settings import WorkerSettings
@@ -21,6 +21,12 @@ CustomerId = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=2**
 
 _COLUMNS: Final = ("id", "first_name", "last_name", "email", "reference_id")
 _JSON_FIELDS: Final = ("primary_address", "shipping_address")
+_WRITES: Final = {
+    "create": "The worker ended before it had answered: the customer may have been made. Start the worker, "
+    "and look for it (customers find) before you create it again.",
+    "update": "The worker ended before it had answered: the customer may have been changed. Start it again, "
+    "and update it again.",
+}
 _WAYS: Final = "--email, --mobile, --reference-id, or --first-name, --last-name and --phone together"
 
 customers: Final = App(
@@ -270,7 +276,12 @@ async def _done(settings: WorkerSettings, what: str, asked: dict[str, Any]) -> d
     client = worker_client(settings.data_dir)
     if client is not None:
         async with client:
-            return await ask(client, f"/customers/{what}", asked)
+            try:
+                return await ask(client, f"/customers/{what}", asked)
+            except WorkerGoneError as gone:
+                if what in _WRITES:
+                    raise WorkerGoneError(_WRITES[what]) from gone
+                raise
 
     from sync.console.customers import ANSWERS, Asked
     from sync.engine import open_engine

@@ -21,6 +21,10 @@ class UsageError(MirrorError):
     exit_code = 2
 
 
+class WorkerGoneError(MirrorError):
+    """The worker ended before it had answered: what it was asked for may have been done."""
+
+
 def worker_client(directory: Path) -> httpx2.AsyncClient | None:
     """Give a client of the worker's local socket; None when no worker runs on this data directory.
 
@@ -65,8 +69,8 @@ async def follow(
         raise _gone(error) from error
 
 
-def _gone(error: Exception) -> MirrorError:
-    return MirrorError(f"The worker ended before it had answered ({error}). See its log, and try again.")
+def _gone(error: Exception) -> WorkerGoneError:
+    return WorkerGoneError(f"The worker ended before it had answered ({error}). See its log, and try again.")
 
 
 def _complaint(text: str) -> str:

@@ -12,6 +12,7 @@ import httpx2
 from sync.kounta.auth import Auth
 from sync.kounta.connection import Answer, Call, Connection
 from sync.kounta.errors import KountaAccessLost, KountaRefused
+from sync.kounta.fate import WasThere
 from sync.kounta.fields import Fields, to_create, to_update
 from sync.kounta.lookups import NOT_FOUND, REDIRECTS, Elsewhere, Read, Trail, checked, one_customer
 from sync.kounta.origin import Origin
@@ -177,8 +178,9 @@ class Kounta:
     async def create(self, *, priority: int = 0, **fields: Unpack[Fields]) -> Customer:
         """Create a customer and give it as upstream has it then; first_name and a contact are needed.
 
-        A creation whose fate is unknown is looked up before it is sent again. Raises KountaRefused for what
-        cannot be right, and KountaError with `fate_unknown` when it may have been made and nothing can tell.
+        A creation whose fate is unknown is looked up before it is sent again; with a reference id of its own
+        it is always known again. Raises KountaRefused for what cannot be right, and KountaError with
+        `fate_unknown` when it may have been made and nothing can tell.
         """
         return (await self.write_new(fields, priority=priority)).customer
 
@@ -189,11 +191,16 @@ class Kounta:
         """
         return (await self.write_changes(customer_id, fields, priority=priority)).customer
 
-    async def write_new(self, fields: Fields, *, priority: int = 0) -> Written:
-        """Like `create`, with what the mirror needs to know about the answer."""
+    async def write_new(
+        self, fields: Fields, *, was_there: WasThere | None = None, priority: int = 0
+    ) -> Written:
+        """Like `create`, with what the mirror needs to know about the answer.
+
+        `was_there` is asked whether a customer that has all of this was there before the creation.
+        """
         checked_fields = to_create(fields)
         self.require_writable()
-        return await self._writes.create(checked_fields, priority)
+        return await self._writes.create(checked_fields, priority, was_there)
 
     async def write_changes(self, customer_id: int, fields: Fields, *, priority: int = 0) -> Written:
         """Like `update`, with what the mirror needs to know about the answer."""

@@ -189,6 +189,7 @@ class Connection:
     async def _send(self, call: Call, authorization: str) -> Answer:
         self.sent += 1
         number, asked_at, status = self.sent, self._clock(), None
+        head: Answer | None = None
         headers = {"Authorization": authorization}
         if call.content is not None:
             headers["Content-Type"] = "application/json"
@@ -198,14 +199,21 @@ class Connection:
                 self._http.stream(call.method, call.url, headers=headers, content=call.content) as response,
             ):
                 status, answered_at = response.status_code, self._clock()
+                if call.once and status in call.also and "Location" in response.headers:
+                    # A yes that names what was made tells all, should its body be cut.
+                    head = Answer(status, response.headers, b"", asked_at, answered_at, number, number)
                 self.calls += 1
                 self.calls_by_kind[call.kind] += 1
                 body = await _whole_body(response)
         except (TimeoutError, httpx2.TimeoutException) as error:
+            if head is not None:
+                return head
             slow = _too_slow(status, self.retries.attempt)
             slow.unsent = isinstance(error, httpx2.ConnectTimeout)
             raise slow from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
+            if head is not None:
+                return head
             cut = _cut(status, error)
             cut.unsent = isinstance(error, httpx2.ConnectError)
             raise cut from error

@@ -47,6 +47,8 @@ class KountaError(Exception):
         """Whether nothing was sent at all: there was no connection."""
         self.fate_unknown = False
         """Whether what must not be done twice may have been done: look it up before asking again."""
+        self.likely_id: int | None = None
+        """With `fate_unknown`: a customer that has all of it, and may be the new one or an older one."""
         self.written_id: int | None = None
         """The customer that was created or updated all the same: only reading it back failed."""
 

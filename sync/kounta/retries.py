@@ -43,6 +43,11 @@ class Retries:
     random: Callable[[], float] = random.SystemRandom().random
     read_lag: float = 5.0
     """How many seconds a read may still show what was before a write: a guess, it has a setting."""
+    write_lag: float = 40.0
+    """How many seconds upstream may go on with a write after it failed to answer: a guess.
+
+    A time-out comes after 20 s, so a creation is given a minute, which is what proxies commonly allow.
+    """
 
     @classmethod
     def sleepless(cls, patience: float = 60.0, attempt: float = 20.0) -> "Retries":

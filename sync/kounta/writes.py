@@ -5,18 +5,20 @@ before it is sent again: integrators complain of customers made twice that way (
 """
 
 import re
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
 from sync.kounta.connection import Answer, Call, Connection
 from sync.kounta.errors import KountaError, KountaUnavailable, KountaWrongShape, Retry
+from sync.kounta.fate import Asking, Fate, WasThere
 from sync.kounta.fields import holds, is_same_person
 from sync.kounta.lookups import NOT_FOUND, Read, one_customer
 from sync.kounta.shapes import CUSTOMER, wrong_shape
@@ -25,7 +27,7 @@ from sync.merge.customers import Customer, Subscription
 MOST_SENDINGS: Final = 3
 """How often a creation is sent, each time after a look-up has said that the one before made nothing."""
 _READ_TRIES: Final = 5
-_FULL_PAGE: Final = 25
+_REMEMBERED: Final = 10_000
 _KIND: Final = "write"
 _MADE: Final = frozenset({201, 202})
 _CHANGED: Final = frozenset({201, 202, 204})
@@ -50,18 +52,6 @@ class _Unread:
     asked_at: datetime
 
 
-class Asking(Protocol):
-    """What a write asks beside; `Kounta` can."""
-
-    async def read(self, customer_id: int, *, priority: int = 0) -> Read: ...
-    async def customers_by_reference_id(self, reference_id: str, *, priority: int = 0) -> list[Customer]: ...
-    async def customer_by_email(self, email: str, *, priority: int = 0) -> Customer | None: ...
-    async def customer_by_mobile(self, mobile: str, *, priority: int = 0) -> Customer | None: ...
-    async def customer_by_name_and_phone(
-        self, first_name: str, last_name: str, phone: str, *, priority: int = 0
-    ) -> Customer | None: ...
-
-
 class Writes:
     """Creates and updates the customers of one company; what it is given was checked (`fields.py`)."""
 
@@ -79,14 +69,18 @@ class Writes:
         self._below = below
         self._asking = asking
         self._clock = clock
+        self._made_here: deque[int] = deque(maxlen=_REMEMBERED)
 
-    async def create(self, fields: Mapping[str, Any], priority: int) -> Written:
+    async def create(
+        self, fields: Mapping[str, Any], priority: int, was_there: WasThere | None = None
+    ) -> Written:
         """Make a customer, never twice.
 
-        Raises KountaError: with `fate_unknown` when it may have been made and no look-up can tell, with
-        `written_id` when it was made but cannot be read.
+        `was_there` tells whom nobody can have made just now. Raises KountaError: with `fate_unknown` when it
+        may have been made and no look-up can tell, with `written_id` when it was made but cannot be read.
         """
         asked_at = self._clock()
+        fate = Fate(fields, asked_at, self._asking, self._retries, priority)
         sendings = 1
         while True:
             try:
@@ -94,14 +88,22 @@ class Writes:
             except KountaError as error:
                 if not error.fate_unknown:
                     raise
-                found = await self._look_up(fields, priority, error)
+                found = await fate.learn(error, partial(self._was_there, was_there))
                 if found is not None:
+                    self._made_here.append(found.id)
                     return Written(found, asked_at, self._clock())
                 if sendings == MOST_SENDINGS:
                     raise _not_made(error, sendings) from None
                 sendings += 1
             else:
+                self._made_here.append(made.customer.id if isinstance(made, Written) else made.customer_id)
                 return await self._whole(made, fields, priority)
+
+    async def _was_there(self, asked: WasThere | None, customer_id: int, at: datetime) -> bool | None:
+        """Tell what `asked` tells; and who was given to another creation was not made by this one."""
+        if customer_id in self._made_here:
+            return True
+        return None if asked is None else await asked(customer_id, at)
 
     async def update(self, customer_id: int, fields: Mapping[str, Any], priority: int) -> Written:
         """Change these fields. Done twice it is the same as done once, so it is tried again like a read.
@@ -179,59 +181,6 @@ class Writes:
             if tries:
                 await self._retries.sleep(self._retries.read_lag / (_READ_TRIES - 1))
             yield await self._asking.read(customer_id, priority=priority)
-
-    async def _look_up(
-        self, fields: Mapping[str, Any], priority: int, unknown: KountaError
-    ) -> Customer | None:
-        """Find the customer that may have been made; None: it was not. Raises `unknown` if none can tell.
-
-        Reads may lag, and upstream may still be at work on what was sent: both are given time first.
-        A customer that has everything that was written is taken for it, whoever made it.
-        """
-        await self._retries.sleep(self._retries.read_lag)
-        why = "no look-up can tell"
-        try:
-            async with aclosing(_looks(self._asking, fields, priority)) as looks:
-                async for found, tells in looks:
-                    like = [customer for customer in found if is_same_person(fields, customer)]
-                    for customer in like:
-                        whole = (await self._asking.read(customer.id, priority=priority)).customer
-                        if whole is not None and holds(fields, whole):
-                            return whole
-                    if like:
-                        why = f"customer {like[0].id} is much like it, but not the same"
-                        break
-                    if tells or not found:
-                        return None
-        except KountaError as error:
-            why = f"no look-up could tell: {error.description}"
-        unknown.description = f"{unknown.description}; the customer may have been made, and {why}"
-        unknown.advice = "Look for it at Kounta before you create it again"
-        raise unknown
-
-
-async def _looks(
-    asking: Asking, fields: Mapping[str, Any], priority: int
-) -> AsyncGenerator[tuple[list[Customer], bool], None]:
-    """Look a customer up by what these fields allow, the look-up that tells most first.
-
-    Gives whom each finds, and whether one who is not among them is nowhere. Nobody found always tells that.
-    """
-    if reference_id := fields.get("reference_id"):
-        found = await asking.customers_by_reference_id(reference_id, priority=priority)
-        yield found, len(found) < _FULL_PAGE
-    if mobile := fields.get("mobile"):  # no two customers of a company have one
-        yield _some(await asking.customer_by_mobile(mobile, priority=priority)), True
-    if email := fields.get("email"):
-        yield _some(await asking.customer_by_email(email, priority=priority)), False
-    first_name, last_name, phone = (fields.get(name) for name in ("first_name", "last_name", "phone"))
-    if first_name and last_name and phone:
-        by_name = await asking.customer_by_name_and_phone(first_name, last_name, phone, priority=priority)
-        yield _some(by_name), False
-
-
-def _some(customer: Customer | None) -> list[Customer]:
-    return [] if customer is None else [customer]
 
 
 def _changed(customer_id: int, answer: Answer) -> Written | _Unread:

@@ -58,16 +58,17 @@ class Shell:
         return json.loads(out)
 
     @asynccontextmanager
-    async def worker(self) -> AsyncIterator[None]:
+    async def worker(self) -> AsyncIterator[asyncio.subprocess.Process]:
         process = await self.start("worker")
         try:
             assert process.stderr is not None
             async with asyncio.timeout(30):
                 while json.loads(await process.stderr.readline())["action"] != "worker_started":
                     pass
-            yield
+            yield process
         finally:
-            process.send_signal(signal.SIGTERM)
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(process.communicate(), 20)
 
     def row(self, customer_id: int) -> dict[str, Any]:
@@ -248,6 +249,37 @@ async def test_a_read_only_mirror_writes_nothing(shell: Shell) -> None:
         code, _, complaint = await shell.type(command)
         assert (code, shell.sandbox.calls.total) == (2, 0)
         assert "KOUNTA_READ_ONLY is set" in complaint
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (f"create {JAMIE}", "may have been made. Start the worker, and look for it"),
+        ("update ID --phone 1", "may have been changed"),
+        ("get ID", "The worker ended before it had answered"),
+    ],
+)
+async def test_a_worker_that_is_killed_meanwhile_leaves_no_false_advice(
+    shell: Shell, command: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = next(iter(shell.sandbox.company.customers)).id
+    asked, begin = asyncio.Event(), shell.sandbox.calls.begin
+
+    def noted(kind: str) -> Any:
+        if kind in {"create", "update", "get"}:
+            asked.set()
+        return begin(kind)
+
+    async with shell.worker() as worker:
+        monkeypatch.setattr(shell.sandbox.calls, "begin", noted)
+        shell.sandbox.faults.hangs = 1.0
+        typed = asyncio.create_task(shell.type(command.replace("ID", str(known))))
+        await asyncio.wait_for(asked.wait(), 30)
+        worker.kill()
+        code, out, complaint = await typed
+    assert (code, out) == (1, "")
+    assert sentence in complaint
+    assert complaint.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sync.sandbox import Faults, Sandbox, Settings, serving
 from sync.settings import WorkerSettings
 from sync.writes import NotMirroredError
 
-JAMIE: dict[str, Any] = {"first_name": "Jamie", "email": "j@shop.example", "tags": ["vip"]}
+JAMIE: Any = {"first_name": "Jamie", "email": "j@shop.example", "tags": ["vip"]}
 
 
 @dataclass
@@ -167,6 +167,40 @@ async def test_what_upstream_holds_and_the_mirror_cannot_is_said(shop: Shop) -> 
     assert shop.row(known.id) == {}
 
 
+async def test_who_is_new_to_a_mirror_that_knows_all_is_the_one_that_was_made(shop: Shop) -> None:
+    await shop.engine.sweeper.sweep("asked for")
+    shop.sandbox.calls.ask(["server_errors"])
+    shop.sandbox.faults.fault_after_write = 1.0
+    jamie = await shop.engine.writer.create(JAMIE)
+    assert shop.row(jamie.id)["email"] == "j@shop.example"
+    assert shop.sandbox.company.changes["customers/created"] == 1
+
+
+async def test_who_may_be_older_is_named_and_read_later(shop: Shop) -> None:
+    shop.sandbox.calls.ask(["server_errors"])
+    shop.sandbox.faults.fault_after_write = 1.0
+    with pytest.raises(KountaUnavailable, match=r"has all of this, but may be older") as caught:
+        await shop.engine.writer.create(JAMIE)
+    made = max(one.id for one in shop.sandbox.company.customers)
+    assert caught.value.likely_id == made
+    assert shop.doubts(made) == ["confirmation"]
+
+
+async def test_an_older_twin_in_the_mirror_is_not_taken_for_the_new_customer(shop: Shop) -> None:
+    shop.sandbox.company.create(JAMIE | {"reference_id": "ABC123"}, announce=False)
+    await shop.engine.sweeper.sweep("asked for")
+    shop.ahead = timedelta(seconds=1)
+    shop.sandbox.calls.ask(["server_errors"])
+    shop.sandbox.faults.fault_after_write = 0.0
+    with pytest.raises(KountaUnavailable, match=r"who is older, hides it") as caught:
+        await shop.engine.writer.create(JAMIE)
+    assert caught.value.fate_unknown
+    shop.sandbox.calls.ask(["server_errors"])
+    made = await shop.engine.writer.create(JAMIE | {"reference_id": "ABC123"})
+    assert made.id == max(one.id for one in shop.sandbox.company.customers)
+    assert shop.sandbox.company.changes["customers/created"] == 2
+
+
 async def test_a_deleted_customer_that_upstream_still_has_comes_back_with_a_write(shop: Shop) -> None:
     jamie = await shop.engine.writer.create({"first_name": "Jamie", "email": "j@shop.example"})
     await shop.deliver(1, "deleted", id=jamie.id, **JAMIE)
@@ -193,8 +227,8 @@ def meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPatch, deliver: Callable[[di
     for name in ("write_new", "write_changes"):
         write = getattr(kounta, name)
 
-        async def written(*given: Any, write: Any = write) -> Any:
-            answer = await write(*given)
+        async def written(*given: Any, write: Any = write, **named: Any) -> Any:
+            answer = await write(*given, **named)
             await deliver(answer.customer.model_dump(exclude={"created_at", "updated_at"}))
             return answer
 

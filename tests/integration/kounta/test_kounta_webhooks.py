@@ -67,7 +67,14 @@ async def test_a_webhook_that_is_gone_is_no_error(shape: str) -> None:
         assert not await kounta.webhooks.remove(9001)
 
 
-@pytest.mark.parametrize("fault", ["server_errors", "cut_bodies", "html_answers"])
+async def test_a_registration_that_its_answer_names_is_known_though_the_body_is_cut() -> None:
+    async with local_kounta() as (sandbox, kounta):
+        sandbox.calls.ask(["cut_bodies"])
+        made = await kounta.webhooks.register("customers/created", ADDRESS)
+        assert [webhook.id for webhook in sandbox.company.webhooks] == [made]
+
+
+@pytest.mark.parametrize("fault", ["server_errors", "html_answers"])
 async def test_a_registration_that_may_have_been_made_is_not_sent_again(fault: str) -> None:
     async with local_kounta() as (sandbox, kounta):
         sandbox.faults.fault_after_write = 1.0
