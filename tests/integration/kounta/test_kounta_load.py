@@ -17,8 +17,6 @@ from sync.sandbox import Faults, Sandbox, Settings, serving
 
 CALLERS = 100
 A_SECOND = 40
-JITTER = 0.05
-"""How far loopback and a busy machine may move a call, in seconds."""
 
 FIVE_PERCENT = Faults(
     server_errors=0.02,
@@ -132,12 +130,13 @@ async def test_every_call_of_a_hundred_callers_ends_right_once_and_within_the_bu
         shop.sandbox.change(shop.sandbox.faults, asdict(Faults()))
 
         assert Counter(what for what, _, _ in done) == dict.fromkeys(("create", "update", "read", "find"), 50)
-        failed = [(what, came) for what, came, _ in done if isinstance(came, KountaError)]
-        assert [
-            each for each in done if not isinstance(each[1], KountaError) and not is_right(*each[1:])
-        ] == []
-        assert all(error.description and error.advice for _, error in failed)
-        assert len(failed) <= 4
+        answered = [(came, right) for _, came, right in done if not isinstance(came, KountaError)]
+        assert [came for came, right in answered if not is_right(came, right)] == []
+        failed = [(what, came, given) for what, came, given in done if isinstance(came, KountaError)]
+        for what, error, given in failed:  # only who is known by an e-mail alone can be left in doubt
+            assert (what, error.fate_unknown, "reference_id" in given) == ("create", True, False)
+            assert error.advice == "Look for it at Kounta before you create it again"
+        assert len(failed) <= 6
         for what, came, given in done:
             times = sum(one.first_name == given.get("first_name") for one in company.customers)
             if what == "create" and isinstance(came, KountaError):
@@ -146,7 +145,7 @@ async def test_every_call_of_a_hundred_callers_ends_right_once_and_within_the_bu
                 assert times == 1
 
         assert (shop.refreshes, len(shop.kept)) == (1, 1)
-        assert shop.busiest(1 - JITTER) <= A_SECOND
+        assert shop.busiest(1.0) <= A_SECOND
         assert shop.kounta.budget.used == len(shop.reached)
         assert 0.02 < shop.sandbox.calls.by_fault.total() / len(shop.reached) < 0.1
     assert time.monotonic() - began < 30
