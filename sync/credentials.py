@@ -139,7 +139,12 @@ async def _tokens_to_begin_with(settings: WorkerSettings, mirror: Mirror) -> Tok
             return None
         required_key(settings)  # what it is refreshed to could not be kept without
         return Tokens(refresh_token=settings.refresh_token)
-    tokens = Seal(required_key(settings)).opened(sealed)
+    if settings.secret_key is None:
+        raise SettingsError(
+            "MIRROR_SECRET_KEY is not set, and the stored OAuth tokens are encrypted with it. Set the one "
+            "that they were stored with; if it is lost, set another one and run kounta-mirror login."
+        )
+    tokens = Seal(settings.secret_key).opened(sealed)
     if tokens is None:
         raise SettingsError(
             "The stored OAuth tokens cannot be opened with this MIRROR_SECRET_KEY. Set the one that they "
