@@ -1,0 +1,51 @@
+"""The whole system under virtual time, with faults, seed by seed: scripts/simulate COUNT | --seed N."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.simulation.world import Outcome, simulate
+
+
+def main() -> int:
+    """Run the seeds and say what came of them; 1 when something did not hold."""
+    parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
+    parser.add_argument("count", nargs="?", type=int, default=100, help="how many seeds (100)")
+    parser.add_argument("--seed", type=int, help="this one alone")
+    parser.add_argument("--first", type=int, default=1, help="the first of the seeds (1)")
+    parser.add_argument("--trace", action="store_true", help="print every step")
+    given = parser.parse_args()
+    seeds = [given.seed] if given.seed is not None else range(given.first, given.first + given.count)
+    outcomes: list[Outcome] = []
+    for seed in seeds:
+        outcome = simulate(seed, keep_trace=given.trace)
+        outcomes.append(outcome)
+        if given.trace:
+            print("\n".join(outcome.trace))  # noqa: T201 - it is what was asked for
+        if outcome.broken:
+            print(f"scripts/simulate --seed {seed}: {outcome.broken}")  # noqa: T201 - a command's answer
+        elif given.seed is not None:
+            print(f"seed {seed}: trace {outcome.digest}")  # noqa: T201 - a command's answer
+        if sys.stderr.isatty():
+            print(f"\r{len(outcomes)}", end="", file=sys.stderr)  # noqa: T201 - how far it is
+    print(summary(outcomes))  # noqa: T201 - a command's answer
+    return 1 if any(outcome.broken for outcome in outcomes) else 0
+
+
+def summary(outcomes: list[Outcome]) -> str:
+    """Say in a few lines what was run."""
+    seconds = sum(one.seconds for one in outcomes)
+    return (
+        f"{len(outcomes)} seeds, {sum(bool(one.broken) for one in outcomes)} broken; "
+        f"{sum(one.changes for one in outcomes)} changes, "
+        f"{sum(one.deliveries for one in outcomes)} deliveries, "
+        f"{sum(one.calls for one in outcomes)} calls, {sum(one.kills for one in outcomes)} kills, "
+        f"{sum(one.disk_failures for one in outcomes)} failures of a disk; "
+        f"{sum(one.wrong_before for one in outcomes)} rows were wrong before the end, "
+        f"{sum(one.wrong_after for one in outcomes)} after it; {seconds / len(outcomes):.2f} s a seed"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

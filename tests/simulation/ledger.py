@@ -1,0 +1,37 @@
+"""What really happened: upstream's changes, and which of them the receiver has stored."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from sync.sandbox.outbox import Change, Delivery, Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from random import Random
+
+    from sync.sandbox.settings import Faults
+    from sync.sandbox.webhooks import Webhook
+
+LEAVING: ContextVar[int] = ContextVar("LEAVING", default=0)
+"""The number of the change whose delivery is under way."""
+
+
+class Ledger(Outbox):
+    """The local Kounta's outbox, which keeps account of every change."""
+
+    def __init__(self, faults: Faults, random: Random) -> None:
+        super().__init__(faults, random)
+        self.changes: dict[int, list[Change]] = {}
+        """Customer -> its changes, in their order."""
+        self.stored_as: dict[str, int] = {}
+        """Delivery -> the number of the change that it announces."""
+
+    def announce(self, change: Change, webhooks: Iterable[Webhook]) -> None:
+        self.changes.setdefault(change.customer.id, []).append(change)
+        super().announce(change, webhooks)
+
+    def left(self, delivery: Delivery) -> None:
+        LEAVING.set(delivery.change.number)
+        super().left(delivery)
