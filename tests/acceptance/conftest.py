@@ -120,7 +120,9 @@ class Shop:
         }
 
     async def start(self, command: str, **settings: str) -> Process:
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        inherited = {
+            name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ
+        }
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
