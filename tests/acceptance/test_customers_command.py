@@ -307,13 +307,15 @@ async def test_what_cannot_be_right_is_refused_before_kounta_is_asked(
         ("update 9 --phone 1", "There is no customer 9"),
         ("list", "answered 403"),
         ("get 9", "answered 403"),
+        (f"create {JAMIE}", "answered 401"),
     ],
 )
 async def test_what_kounta_refuses_is_one_sentence_and_exit_1(
     either: Shell, command: str, sentence: str
 ) -> None:
-    if "403" in sentence:
-        either.sandbox.faults.lost_access = "403"
+    status = sentence.removeprefix("answered ")
+    if status != sentence:
+        either.sandbox.change(either.sandbox.faults, {"lost_access": status})
     code, out, complaint = await either.type(command)
     assert (code, out) == (1, "")
     assert sentence in complaint
