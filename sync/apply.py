@@ -17,6 +17,7 @@ from sync.merge.decisions import Verdict, heard, merge
 from sync.merge.doubts import Reason, Timing
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
+from sync.mirror.gaps import note_gap
 from sync.mirror.store import Mirror
 from sync.mirror.verdicts import Ruling, verdicts_given, verdicts_of
 
@@ -77,8 +78,17 @@ class Applier:
         else:
             return
         _log.warning(f"{what}: deliveries are missing.", action="inbox_replaced")
-        await self._mirror.note(
-            inbox_id=identity, position=0, missing=0, ruled_elsewhere=ruled, sweep_due=GAP
+        await note_gap(
+            self._mirror,
+            "The inbox was replaced",
+            self._clock(),
+            inbox_id=identity,
+            position=0,
+            missing=0,
+            ruled_elsewhere=ruled,
+            starts_seen=0,
+            failed_commits_seen=0,
+            sweep_due=GAP,
         )
 
     async def _is_set_back(self, inbox: InboxReader, ruled: int) -> bool:
@@ -114,8 +124,13 @@ class Applier:
             f"{missing} deliveries are missing from the inbox behind position {gap.after}.",
             action="deliveries_missing",
         )
-        await self._mirror.note(
-            position=gap.first - 1, missing=self._mirror.progress.missing + missing, sweep_due=GAP
+        await note_gap(
+            self._mirror,
+            "Deliveries are missing from the inbox",
+            self._clock(),
+            position=gap.first - 1,
+            missing=self._mirror.progress.missing + missing,
+            sweep_due=GAP,
         )
 
     async def apply(self, deliveries: Sequence[Delivery], *, again: bool = False) -> None:

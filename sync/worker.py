@@ -17,6 +17,7 @@ from receiver.local import serve_locally
 from sync.apply import GAP
 from sync.console.api import create_api
 from sync.engine import Engine
+from sync.gaps import Gaps
 from sync.inbox import InboxView
 from sync.kounta import KountaAccessLost, KountaError, KountaThrottled
 from sync.merge.doubts import SWEEP, Reason
@@ -71,6 +72,7 @@ class Worker:
         tick_seconds: float = TICK_SECONDS,
     ) -> None:
         self._engine = engine
+        self._gaps = Gaps(engine.mirror, engine.clock)
         self._check_seconds = check_seconds
         self._tick_seconds = tick_seconds
         self._first_pause = first_pause
@@ -113,10 +115,12 @@ class Worker:
             reader = await inbox.reader()
             if reader is not None:
                 await self._engine.applier.apply_pending(reader)
+                await self._gaps.look(reader)
         await self._engine.registrar.check()
         await self._do_once("sweep", self._sweep_if_due)
         while await self._do_once("verify", self._verify_some):
             pass
+        await self._gaps.mend()
 
     async def _do_once(self, name: str, work: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -157,6 +161,7 @@ class Worker:
             reader = await inbox.reader()
             if reader is not None:
                 await self._engine.applier.apply_pending(reader)
+                await self._gaps.look(reader)
             await bell.wait(POLL_SECONDS)
 
     async def _each_tick(self, name: str, work: Callable[[], Awaitable[bool]]) -> None:
@@ -192,6 +197,7 @@ class Worker:
     async def _verify_or_refresh(self) -> bool:
         if await self._verify_some():
             return True
+        await self._gaps.mend()
         async with self._engine.reconciler.reading:
             return await self._engine.refresher.refresh()
 
@@ -213,7 +219,7 @@ class Worker:
         if asked == GAP:
             await doubt_every_live(engine.mirror, Reason.REFRESH, engine.clock(), asked=False)
         if asked is not None and engine.mirror.sweeps_asked == self._asks:  # else: asked for meanwhile
-            await engine.mirror.note(sweep_due=None)
+            await self._gaps.swept()
         _log.info(
             f"A sweep met {swept.listed} customers: {swept.created} new ones, {swept.unlisted} not listed.",
             action="sweep_complete",

@@ -244,6 +244,44 @@ DAILY_COUNTS: Final = _table(
     Column("count", BigInteger, nullable=False),
 )
 
+GAPS: Final = _table(
+    "_gaps",
+    _company(),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("what", Text, nullable=False),
+    Column("since", UTCDateTime),
+    Column("until", UTCDateTime),
+    Column("noticed_at", UTCDateTime, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("swept_at", UTCDateTime),
+    Column("revision", BigInteger),
+    Column("mended_at", UTCDateTime),
+    Column("created", BigInteger),
+    Column("updated", BigInteger),
+    Column("deleted", BigInteger),
+)
+
+HOURLY_DELIVERIES: Final = _table(
+    "_hourly_deliveries",
+    _company(),
+    Column("hour", UTCDateTime, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+ALERTS: Final = _table(
+    "_alerts",
+    _company(),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String, nullable=False),
+    Column("severity", Integer, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("since", UTCDateTime, nullable=False),
+    Column("opened_at", UTCDateTime, nullable=False),
+    Column("closed_at", UTCDateTime),
+    Column("open_told_at", UTCDateTime),
+    Column("close_told_at", UTCDateTime),
+)
+
 REGISTRATION: Final = _table(
     "_registration",
     _company(),

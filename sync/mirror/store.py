@@ -108,11 +108,18 @@ class Mirror(MirrorReader):
 
     async def note(self, **fields: Any) -> None:
         """Change what `Progress` says, in a transaction of its own."""
+        async with self.noting(**fields):
+            pass
+
+    @asynccontextmanager
+    async def noting(self, **fields: Any) -> AsyncIterator[AsyncConnection]:
+        """Change what `Progress` says in one transaction with what is written meanwhile."""
         async with self._writing:
             async with self._begin() as connection:
                 await connection.execute(
                     update(PROGRESS).where(PROGRESS.c.company_id == self.company_id).values(fields)
                 )
+                yield connection
                 progress, _ = await self._stored(connection)
             self.progress = progress
             self.sweeps_asked += fields.get("sweep_due") is not None

@@ -12,6 +12,7 @@ from receiver.errors import MirrorError
 from receiver.topics import TOPICS
 from sync.apply import GAP
 from sync.kounta import Kounta, KountaError, RegisteredWebhook
+from sync.mirror.gaps import note_gap
 from sync.mirror.registration import (
     ask_for,
     ask_for_none,
@@ -167,7 +168,14 @@ class Registrar:
         registration = await registration_of(self._mirror)
         if registration is not None and registration.repairing:
             # noted before it is forgotten that something was wrong: a kill between costs a sweep, not a gap
-            await self._mirror.note(sweep_due=GAP)
+            await note_gap(
+                self._mirror,
+                "Webhooks were not registered as they should be",
+                self._clock(),
+                since=registration.checked_at,
+                until=self._clock(),
+                sweep_due=GAP,
+            )
             await note_repairing(self._mirror, repairing=False)
         await note_check(self._mirror, self._clock())
 

@@ -1,0 +1,159 @@
+"""Gaps: when the receiver did not listen or could not store, and what the sweep after it repaired.
+
+The receiver notes its starts, its last sign of life and the times in which it refused. Whatever of that was
+not looked at yet is a gap: it asks for one sweep, in the transaction that marks it as seen, so that a kill
+neither forgets the sweep nor asks twice.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import structlog
+
+from receiver.inbox import FailedCommits, InboxReader, Start
+from sync.apply import GAP
+from sync.mirror.gaps import GapRow, is_read, newest_gap, note_gap, note_mended, note_swept
+from sync.mirror.store import Mirror
+
+LOOK_SECONDS: Final = 5.0
+"""Between two looks at what the receiver has noted."""
+LISTENS_AFTER: Final = timedelta(seconds=10)
+"""After the start that it notes a receiver opens its port; a sweep that began before might miss a change."""
+TOGETHER: Final = timedelta(seconds=60)
+"""Starts within this time are one gap, and the next one is noticed no sooner: several restarts, one sweep."""
+
+_log = structlog.get_logger()
+
+
+class Outage(NamedTuple):
+    """A time in which deliveries may have been lost; None: nobody knows since when."""
+
+    what: str
+    since: datetime | None
+    until: datetime
+
+
+def outage_of(known: Start | None, starts: Sequence[Start], failed: Sequence[FailedCommits]) -> Outage | None:
+    """Say what was missed; None: nothing.
+
+    `known` is the start that was looked at last (None: it is no longer there), `starts` are those behind it
+    and `failed` the times of refusal that were not looked at, each in order.
+    """
+    times = [one.first_at for one in failed]
+    if starts:
+        what = "Nobody listened"
+        times += [known.last_sign] if known is not None else []
+    elif failed:
+        what = f"The receiver could not store deliveries ({failed[-1].reason})"
+    else:
+        return None
+    ends = [*(one.started_at for one in starts), *(one.last_at for one in failed)]
+    return Outage(what, min(times, default=None), max(ends))
+
+
+class Gaps:
+    """What the worker does about gaps."""
+
+    def __init__(self, mirror: Mirror, clock: Callable[[], datetime]) -> None:
+        self._mirror = mirror
+        self._clock = clock
+        self._looked_at: datetime | None = None
+        self._to_mend = True
+
+    async def look(self, inbox: InboxReader) -> Outage | None:
+        """Look at what the receiver has noted, unless it was just done; give the gap that was noticed.
+
+        The first look at an inbox only remembers where it begins.
+        """
+        now = self._clock()
+        if self._looked_at is not None and now - self._looked_at < timedelta(seconds=LOOK_SECONDS):
+            return None
+        self._looked_at = now
+        progress = self._mirror.progress
+        newest = await inbox.newest_start()
+        failed = await inbox.failed_commits(progress.failed_commits_seen)
+        if newest is None:
+            return None
+        seen = {
+            "starts_seen": newest.number,
+            "failed_commits_seen": failed[-1].number if failed else progress.failed_commits_seen,
+        }
+        if progress.starts_seen == 0:
+            await self._mirror.note(**seen)
+            return None
+        if newest.number == progress.starts_seen and not failed:
+            return None
+        known, starts = await _starts(inbox, progress.starts_seen)
+        if await self._is_too_soon(starts, now):
+            return None
+        outage = outage_of(known, starts, failed)
+        if outage is None:
+            outage = Outage("The inbox is an older copy of the one before", None, newest.started_at)
+            seen["failed_commits_seen"] = 0
+        await note_gap(
+            self._mirror,
+            outage.what,
+            now,
+            since=outage.since,
+            until=outage.until,
+            sweep_due=GAP,
+            **seen,
+        )
+        _log.warning(
+            f"{outage.what}{span_of(outage.since, outage.until)}: a sweep will find what was missed.",
+            action="gap_noticed",
+            starts=len(starts),
+            refused=sum(one.refused for one in failed),
+        )
+        return outage
+
+    async def swept(self) -> None:
+        """Note that the sweep that was due is complete."""
+        self._to_mend |= await note_swept(self._mirror, self._clock())
+
+    async def mend(self) -> GapRow | None:
+        """Once everything is read that the sweep found doubtful, say what was repaired."""
+        if not self._to_mend:
+            return None
+        gap = await newest_gap(self._mirror)
+        if gap is None or gap.swept_at is None or gap.mended_at is not None:
+            self._to_mend = False
+            return None
+        if not await is_read(self._mirror, gap):
+            return None
+        repaired = await note_mended(self._mirror, gap, self._clock())
+        self._to_mend = False
+        said = ", ".join(f"{count} {what}" for what, count in repaired.items())
+        _log.info(
+            f"{gap.what}{span_of(gap.since, gap.until)}; what was missed is repaired: {said}.",
+            action="gap_mended",
+            **repaired,
+        )
+        return gap
+
+    async def _is_too_soon(self, starts: Sequence[Start], now: datetime) -> bool:
+        """Say whether to wait: for a receiver that has just started, or for more restarts in a row."""
+        if starts and now - starts[-1].started_at < LISTENS_AFTER and now - starts[0].started_at < TOGETHER:
+            return True
+        newest = await newest_gap(self._mirror)
+        return newest is not None and newest.until is not None and now - newest.noticed_at < TOGETHER
+
+
+def span_of(since: datetime | None, until: datetime | None) -> str:
+    """Say from when to when: " from 2026-11-24 12:00:00 to 12:10:30 UTC", as far as it is known."""
+    if since is None and until is None:
+        return ""
+    if since is None or until is None:
+        known = since or until
+        return f" {'since' if since else 'until'} {known:%Y-%m-%d %H:%M:%S} UTC"
+    day = "" if since.date() == until.date() else "%Y-%m-%d "
+    return f" from {since:%Y-%m-%d %H:%M:%S} to {until.strftime(f'{day}%H:%M:%S')} UTC"
+
+
+async def _starts(inbox: InboxReader, seen: int) -> tuple[Start | None, list[Start]]:
+    """Give the start that was seen last, if it is there, and those behind it."""
+    starts = await inbox.starts(seen - 1)
+    if starts and starts[0].number == seen:
+        return starts[0], starts[1:]
+    return None, starts

@@ -1,0 +1,275 @@
+"""The receiver did not listen, or could not store: the worker sweeps by itself, and says what it found."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from receiver.inbox import InboxReader, InboxWriter
+from sync.gaps import LISTENS_AFTER, TOGETHER
+from sync.inbox import inbox_path
+from sync.mirror.gaps import newest_gap
+from sync.mirror.store import Mirror
+from sync.worker import Worker
+
+STEP = 5.0
+
+
+async def receive(shop: Any) -> InboxWriter:
+    """Run a receiver from now on."""
+    return await InboxWriter.open(inbox_path(shop.directory), clock=shop.clock)
+
+
+async def restart(shop: Any, down: float) -> None:
+    """A receiver has stopped; another one starts so many seconds later, runs, and stops."""
+    shop.skip(down)
+    await (await receive(shop)).close()
+
+
+async def look(shop: Any, worker: Worker | None = None) -> Worker:
+    """Let a worker apply what is pending and look at what the receiver has noted, once it may."""
+    shop.skip(LISTENS_AFTER.total_seconds())
+    worker = worker or Worker(shop.engine)
+    async with InboxReader.open(inbox_path(shop.directory)) as inbox:
+        await shop.engine.applier.apply_pending(inbox)
+        await worker._gaps.look(inbox)
+    return worker
+
+
+async def work(shop: Any, worker: Worker) -> None:
+    """Let it do what sweep and verification are due, until all of it is done."""
+    for _ in range(12):
+        while await worker._sweep_if_due():
+            pass
+        while await worker._verify_some():
+            pass
+        await worker._gaps.mend()
+        shop.skip(STEP)
+
+
+def sweeps(shop: Any) -> list[str]:
+    """Why each sweep was made, in order."""
+    with closing(sqlite3.connect(shop.directory / "mirror.db")) as mirror:
+        return [reason for (reason,) in mirror.execute("SELECT reason FROM _sweeps ORDER BY id")]
+
+
+def due(shop: Any) -> str | None:
+    reason: str | None = shop.engine.mirror.progress.sweep_due
+    return reason
+
+
+@pytest.fixture
+async def listening(quiet: Any) -> Any:
+    """A quiet mirror whose worker knows the first run of the receiver, which has stopped."""
+    await (await receive(quiet)).close()
+    await look(quiet)
+    assert due(quiet) is None
+    return quiet
+
+
+async def test_the_first_look_at_an_inbox_is_no_gap(quiet: Any) -> None:
+    for _ in range(3):
+        await restart(quiet, 60)
+    await look(quiet)
+    assert due(quiet) is None
+    assert quiet.engine.mirror.progress.starts_seen == 3
+
+
+async def test_a_receiver_that_runs_on_is_no_gap(listening: Any) -> None:
+    for _ in range(3):
+        listening.skip(600)
+        await look(listening)
+    assert due(listening) is None
+
+
+async def test_what_was_lost_while_nobody_listened_is_found_and_told(listening: Any) -> None:
+    began = listening.clock()
+    changed, gone, *_ = listening.ids
+    listening.update(changed, first_name="Unheard")
+    listening.delete(gone)
+    new = listening.create()
+    await restart(listening, 600)
+    ended = listening.clock()
+    with structlog.testing.capture_logs() as log:
+        worker = await look(listening)
+        await work(listening, worker)
+    assert listening.wrong == {}
+    assert new in listening.ids
+    assert sweeps(listening) == ["backfill", "gap"]
+    assert due(listening) is None
+    said = {line["action"]: line for line in log}
+    noticed, mended = said["gap_noticed"]["event"], said["gap_mended"]
+    assert noticed.startswith("Nobody listened from ")
+    assert f"{ended:%H:%M:%S} UTC" in noticed
+    assert mended["event"].endswith("what was missed is repaired: 1 created, 1 updated, 1 deleted.")
+    gap = await newest_gap(listening.engine.mirror)
+    assert gap is not None
+    assert (gap.since, gap.until) == (began - LISTENS_AFTER, ended)
+    assert (gap.created, gap.updated, gap.deleted) == (1, 1, 1)
+
+
+async def test_after_a_kill_the_gap_begins_at_the_last_sign_of_life(quiet: Any) -> None:
+    writer = await receive(quiet)
+    await look(quiet)
+    quiet.skip(30)
+    await writer._write_notes()
+    seen = quiet.clock()
+    quiet.skip(20)
+    writer._broken = True  # from here on it notes nothing, as one that was killed
+    await writer.close()
+    await restart(quiet, 100)
+    await look(quiet)
+    gap = await newest_gap(quiet.engine.mirror)
+    assert gap is not None
+    assert (gap.since, gap.until) == (seen, seen + timedelta(seconds=120))
+
+
+async def test_several_restarts_in_a_row_are_one_gap_and_one_sweep(listening: Any) -> None:
+    worker = Worker(listening.engine)
+    for _ in range(4):
+        await restart(listening, 2)
+        async with InboxReader.open(inbox_path(listening.directory)) as inbox:
+            await worker._gaps.look(inbox)
+        assert due(listening) is None  # it may start anew any moment
+    await look(listening, worker)
+    await work(listening, worker)
+    await look(listening, worker)
+    await work(listening, worker)
+    assert sweeps(listening) == ["backfill", "gap"]
+
+
+async def test_a_restart_just_after_a_gap_waits_and_is_not_forgotten(listening: Any) -> None:
+    await restart(listening, 60)
+    worker = await look(listening)
+    while await worker._sweep_if_due():
+        pass
+    await restart(listening, 1)
+    await look(listening, worker)
+    assert due(listening) is None
+    listening.skip(TOGETHER.total_seconds())
+    await look(listening, worker)
+    assert due(listening) == "gap"
+    await work(listening, worker)
+    assert sweeps(listening) == ["backfill", "gap", "gap"]
+
+
+async def test_a_receiver_that_starts_again_and_again_is_noticed_before_it_is_at_rest(listening: Any) -> None:
+    worker = Worker(listening.engine)
+    for _ in range(int(TOGETHER.total_seconds() // STEP) + 2):
+        await restart(listening, STEP)
+        async with InboxReader.open(inbox_path(listening.directory)) as inbox:
+            await worker._gaps.look(inbox)
+    assert due(listening) == "gap"
+
+
+async def test_deliveries_that_could_not_be_stored_are_a_gap(quiet: Any) -> None:
+    writer = await receive(quiet)
+    await look(quiet)
+    writer._notes.failed(3, "disk full", quiet.clock())
+    began = quiet.clock()
+    quiet.skip(40)
+    writer._notes.failed(2, "disk full", quiet.clock())
+    ended = quiet.clock()
+    await writer._write_notes()
+    changed = quiet.ids[0]
+    quiet.update(changed, last_name="Refused")
+    with structlog.testing.capture_logs() as log:
+        worker = await look(quiet)
+        await look(quiet, worker)
+    assert [line["refused"] for line in log if line["action"] == "gap_noticed"] == [5]
+    gap = await newest_gap(quiet.engine.mirror)
+    assert gap is not None
+    assert (gap.what, gap.since, gap.until) == (
+        "The receiver could not store deliveries (disk full)",
+        began,
+        ended,
+    )
+    await work(quiet, worker)
+    assert sweeps(quiet) == ["backfill", "gap"]
+    assert quiet.wrong == {}
+    await writer.close()
+
+
+async def test_a_gap_is_noticed_once_whenever_the_worker_is_killed(
+    listening: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the transaction, the next worker notices it; killed after it, it remembers."""
+    await restart(listening, 60)
+
+    def die(*_: Any, **__: Any) -> Any:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Mirror, "noting", die)
+        with pytest.raises(asyncio.CancelledError):
+            await look(listening)
+    await listening.reopen()
+    assert due(listening) is None
+    await look(listening)
+    assert due(listening) == "gap"
+    await listening.reopen()
+    assert due(listening) == "gap"
+    worker = await look(listening)
+    await work(listening, worker)
+    assert sweeps(listening) == ["backfill", "gap"]
+
+
+async def test_what_was_repaired_is_told_by_the_next_worker_too(listening: Any) -> None:
+    listening.update(listening.ids[0], first_name="Unheard")
+    await restart(listening, 60)
+    worker = await look(listening)
+    assert await worker._sweep_if_due()
+    await listening.reopen()
+    with structlog.testing.capture_logs() as log:
+        await work(listening, Worker(listening.engine))
+    (mended,) = [line for line in log if line["action"] == "gap_mended"]
+    assert (mended["created"], mended["updated"], mended["deleted"]) == (0, 1, 0)
+
+
+async def test_another_inbox_is_one_gap_and_begins_anew(listening: Any, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "inbox.db"
+    for _ in range(5):
+        listening.skip(60)
+        await (await InboxWriter.open(other, clock=listening.clock)).close()
+    inbox_path(listening.directory).unlink()
+    other.rename(inbox_path(listening.directory))
+    worker = await look(listening)
+    assert due(listening) == "gap"
+    await work(listening, worker)
+    listening.skip(600)
+    await look(listening, worker)
+    await work(listening, worker)
+    assert sweeps(listening) == ["backfill", "gap"]
+    assert listening.engine.mirror.progress.starts_seen == 5
+
+
+async def test_once_sees_a_gap_too(listening: Any) -> None:
+    listening.update(listening.ids[0], first_name="Unheard")
+    await restart(listening, 60)
+    listening.skip(LISTENS_AFTER.total_seconds())
+    await Worker(listening.engine).once()
+    assert sweeps(listening) == ["backfill", "gap"]
+
+
+@pytest.mark.parametrize("quietly", [True, False])
+async def test_a_look_costs_no_write_unless_there_is_something_new(
+    listening: Any, monkeypatch: pytest.MonkeyPatch, *, quietly: bool
+) -> None:
+    writes: list[datetime] = []
+    noting = Mirror.noting
+
+    def counted(self: Mirror, **fields: Any) -> Any:
+        writes.append(listening.clock())
+        return noting(self, **fields)
+
+    if not quietly:
+        await restart(listening, 60)
+    monkeypatch.setattr(Mirror, "noting", counted)
+    worker = await look(listening)
+    await look(listening, worker)
+    assert len(writes) == (0 if quietly else 1)
