@@ -105,7 +105,8 @@ class TokenEndpoint:
             answer = await self._http.post(self._url, data={**self._application, **asked})
         except httpx2.RequestError as error:
             came = f"no tokens came ({type(error).__name__})"
-            raise self._told(KountaUnavailable(None, None, came, "Try again later")) from error
+            advice = "Try again later; check KOUNTA_API_URL and the network if it lasts"
+            raise self._told(KountaUnavailable(None, None, came, advice)) from error
         if answer.status_code != _OK:
             refusal = _refused(answer.status_code, answer.content, _NO_CODE if "code" in asked else _SPENT)
             refusal.conceal(lambda text: _without(text, secrets))
