@@ -4,7 +4,9 @@ A batch of deliveries is read, merged and written in one transaction together wi
 a kill at any instruction leaves either all of it or nothing.
 """
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -21,8 +23,8 @@ from sync.mirror.gaps import note_gap
 from sync.mirror.store import Mirror
 from sync.mirror.verdicts import Ruling, verdicts_given, verdicts_of
 
-AT_ONCE: Final = 2000
-"""Deliveries in one transaction: enough to make its cost small, few enough that nobody waits for it."""
+AT_ONCE: Final = 3000
+"""Deliveries in one transaction: enough to make its cost small, few enough that nobody waits (0.5 s)."""
 GAP: Final = "gap"
 """Why a sweep is due when deliveries are missing."""
 A_PING: Final = "a ping of webhooks test, about no customer"
@@ -56,9 +58,12 @@ class Applier:
             await self.check_identity(inbox)
             self._inbox = inbox
         total = 0
-        while count := await self.apply_batch(inbox):
+        while True:
+            with _no_search_for_cycles():
+                count = await self.apply_batch(inbox)
+            if not count:
+                return total
             total += count
-        return total
 
     async def check_identity(self, inbox: InboxReader) -> None:
         """Begin at the start of an inbox that is not the one known, and ask for a sweep: a gap.
@@ -246,6 +251,18 @@ class Applier:
         except Exception:  # noqa: BLE001 - reading it may be the very thing that fails
             return None
         return reading.customer_id if isinstance(reading, Snapshot) else None
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Pause Python's search for cycles: a batch makes 100,000s of objects in none, then drops them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 async def _first_gap(inbox: InboxReader, position: int, deliveries: Sequence[Delivery]) -> Gap | None:

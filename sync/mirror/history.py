@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import bindparam, update
@@ -47,12 +48,12 @@ class Journal:
                 self._company_id,
                 self.seq,
                 record.customer_id,
-                decision.kind,
-                json_text(attributes_of(frozenset(before.keys() | after.keys()))),
+                str(decision.kind),
+                _attributes_text(tuple(after or before)),
                 json_text(before),
                 json_text(after),
                 time_text(record.as_of),
-                source,
+                str(source),
                 delivery_id,
                 time_text(at),
                 *stored_values(record.values),
@@ -84,6 +85,11 @@ def difference(known: Record | None, decision: Decision) -> tuple[Values, Values
         {column: known.values.get(column) for column in decision.columns},
         {column: values.get(column) for column in decision.columns},
     )
+
+
+@lru_cache(maxsize=4096)
+def _attributes_text(columns: tuple[str, ...]) -> str | None:
+    return json_text(attributes_of(frozenset(columns)))
 
 
 def _set(values: Mapping[str, Any]) -> Values:

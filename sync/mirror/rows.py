@@ -25,7 +25,7 @@ _REASONS: Final = {reason.value: reason for reason in Reason}
 
 def stored_values(values: Values) -> list[Any]:
     """Write the values of a customer's columns; what is not kept is NULL."""
-    row: list[Any] = [values.get(name) for name in _NAMES]
+    row: list[Any] = list(map(values.get, _NAMES))
     row[_TAGS] = json_text(row[_TAGS])
     row[_OTHER] = json_text(row[_OTHER])
     return row
@@ -39,7 +39,7 @@ def row_of(company_id: int, record: Record, last_seq: int | None, listed_in: int
         *stored_values(record.values),
         time_text(record.as_of),
         time_text(record.first_seen_at),
-        record.first_seen_by,
+        str(record.first_seen_by),
         time_text(record.changed_at),
         time_text(record.verified_at),
         record.partial,
@@ -106,7 +106,7 @@ def row_of_doubt(company_id: int, doubt: Doubt) -> tuple[Any, ...]:
     return (
         company_id,
         doubt.customer_id,
-        doubt.reason,
+        str(doubt.reason),
         doubt.asked,
         doubt.priority,
         time_text(doubt.due_at),

@@ -50,7 +50,7 @@ async def write_rulings(
     await _VERDICTS.run(
         connection,
         [
-            (company_id, id_, customer_id, topic, verdict, reason, time_text(received_at), time_text(at))
+            (company_id, id_, customer_id, topic, str(verdict), reason, time_text(received_at), time_text(at))
             for id_, customer_id, topic, verdict, reason, received_at, at in rulings
         ],
     )
