@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -46,6 +47,15 @@ class Shop:
         return max(sum(begin <= at < begin + seconds for at in self.reached) for begin in self.reached)
 
 
+class Distant(httpx2.AsyncHTTPTransport):
+    """A network on which answers take a while, so that ten calls are under way at once."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        answer = await super().handle_async_request(request)
+        await asyncio.sleep(10 / A_SECOND)
+        return answer
+
+
 @asynccontextmanager
 async def a_shop(monkeypatch: pytest.MonkeyPatch, expire_after: int) -> AsyncIterator[Shop]:
     sandbox = Sandbox(
@@ -70,7 +80,12 @@ async def a_shop(monkeypatch: pytest.MonkeyPatch, expire_after: int) -> AsyncIte
         auth = OAuth(endpoint, tokens, keep)
         retries = Retries(patience=20, attempt=1, read_lag=0.1, write_lag=0.2)
         async with Kounta(
-            5678, auth=auth, api_url=url, budget=Budget(60 * A_SECOND), retries=retries
+            5678,
+            auth=auth,
+            api_url=url,
+            budget=Budget(60 * A_SECOND),
+            retries=retries,
+            transport=Distant(),
         ) as kounta:
             shop = Shop(sandbox, kounta, kept)
             begin = sandbox.calls.begin
@@ -145,6 +160,7 @@ async def test_every_call_of_a_hundred_callers_ends_right_once_and_within_the_bu
                 assert times == 1
 
         assert (shop.refreshes, len(shop.kept)) == (1, 1)
+        assert shop.sandbox.calls.by_status["401"] > 4
         assert shop.busiest(1.0) <= A_SECOND
         assert shop.kounta.budget.used == len(shop.reached)
         assert 0.02 < shop.sandbox.calls.by_fault.total() / len(shop.reached) < 0.1
