@@ -15,7 +15,6 @@ from sync.merge.decisions import accept_missing
 from sync.merge.doubts import Reason, Timing, is_fenced
 from sync.merge.snapshots import Source
 from sync.mirror.deletions import HeldDelete, deletions_since, held_deletes, live_customers
-from sync.mirror.queue import ask_about
 from sync.mirror.store import Mirror
 from sync.reconcile.drift import count_repair
 
@@ -123,7 +122,10 @@ class Deletions:
         """Ask for another read of up to `number` held deletions, the oldest."""
         ids = [one.customer_id for one in await held_deletes(self._mirror) if one.live][:number]
         for start in range(0, len(ids), AT_ONCE):
-            await ask_about(self._mirror, ids[start : start + AT_ONCE], self._clock())
+            now = self._clock()
+            async with self._mirror.batch(ids[start : start + AT_ONCE], now) as batch:
+                for customer_id in ids[start : start + AT_ONCE]:
+                    batch.doubt(customer_id, Reason.UNLISTED, now, asked=True)
 
     async def distrust(self) -> None:
         """Doubt every 404 that no later 200 has proven: access is lost, and it may have been lost then."""

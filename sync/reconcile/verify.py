@@ -19,6 +19,7 @@ from sync.kounta import (
 )
 from sync.merge.decisions import accept, accept_missing_unknown, merge
 from sync.merge.doubts import Doubt, Reason, Timing, is_fenced
+from sync.merge.records import Record
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
 from sync.mirror.progress import Progress
@@ -153,6 +154,8 @@ class Verifier:
         record, doubt = batch.records.get(customer_id), batch.doubts.get(customer_id)
         if sampled:
             count_sampled(batch, differs=True)
+        if record is not None and record.deleted_at is None and not _was_missed_before(doubt):
+            return self._miss_first(batch, record, doubt)
         if record is not None:
             batch.hold_delete(customer_id, read.answered_at)
             missing = Missing(read.asked_at, read.answered_at, seen.position, seen.revision, read.sent)
@@ -165,6 +168,15 @@ class Verifier:
             batch.decide(decision, source=Source.VERIFICATION, at=self._clock())
         batch.settle(customer_id)
         return Outcome.UNKNOWN
+
+    def _miss_first(self, batch: Batch, record: Record, doubt: Doubt | None) -> Outcome:
+        """Ask again for a customer that nothing else says is gone: access may be lost for a moment."""
+        now = self._clock()
+        batch.records[record.customer_id] = replace(record, read_at=now)
+        asked = doubt is not None and doubt.asked
+        batch.settle(record.customer_id)
+        batch.doubt(record.customer_id, Reason.UNLISTED, now + self._timing.read_after, asked=asked)
+        return Outcome.FENCED
 
     def _fence(self, batch: Batch, customer_id: int, read: Read, seen: Progress) -> Outcome:
         now = self._clock()
@@ -188,6 +200,11 @@ class Verifier:
         return self._lens.customer(
             customer, arrived_at=read.answered_at, position=seen.position, source=Source.VERIFICATION
         )
+
+
+def _was_missed_before(doubt: Doubt | None) -> bool:
+    """Whether a list has left the customer out, or a read has been answered 404 before."""
+    return doubt is not None and doubt.reason is Reason.UNLISTED
 
 
 def _gravest(errors: ExceptionGroup[Exception]) -> Exception:

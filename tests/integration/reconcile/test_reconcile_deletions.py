@@ -7,9 +7,10 @@ import pytest
 
 from sync.kounta import KountaAccessLost, KountaError
 from sync.merge.doubts import Reason
-from sync.mirror.queue import doubt_every_live
+from sync.mirror.queue import doubt_every_live, due_doubts
 from sync.reconcile import deletions
 from sync.reconcile.report import Report, Request
+from sync.worker import Worker
 
 
 async def test_silent_deletions_are_found_and_cost_a_read_each_and_the_proof(quiet: Any) -> None:
@@ -264,10 +265,28 @@ async def test_a_customer_asked_for_by_id(quiet: Any) -> None:
     quiet.update(silent, phone="000")
     assert await quiet.reconcile(customer_id=silent) == Report(read=1, updated=1, calls=1)
     quiet.delete(gone)
-    assert await quiet.reconcile(customer_id=gone) == Report(read=1, deleted=1, calls=2)
+    assert await quiet.reconcile(customer_id=gone) == Report(read=1, deleted=1, calls=3)
     quiet.skip(60)
     assert await quiet.reconcile(customer_id=gone) == Report(read=1, unchanged=1, calls=2)
     assert quiet.wrong == {}
+
+
+async def test_a_moment_without_access_deletes_nobody(quiet: Any) -> None:
+    read = quiet.ids[:3]
+    async with quiet.engine.mirror.batch(read, quiet.clock()) as batch:
+        for customer_id in read:
+            batch.doubt(customer_id, Reason.CONFIRMATION, quiet.clock())
+    worker = Worker(quiet.engine)
+    quiet.break_down(lost_access="404")
+    first = await due_doubts(quiet.engine.mirror, quiet.clock(), quiet.engine.settings.timing, 1)
+    await quiet.engine.verifier.verify_all(first)
+    quiet.break_down(lost_access="no")
+    for _ in range(3):
+        while await worker._verify_some():
+            pass
+        quiet.skip(60)
+    assert quiet.wrong == {}
+    assert (await quiet.figures()).deleted == 0
 
 
 async def test_deletions_held_are_told_once_and_not_each_second(

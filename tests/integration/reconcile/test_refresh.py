@@ -10,7 +10,7 @@ import pytest
 from sync.kounta import Kounta
 from sync.merge.doubts import Reason
 from sync.mirror.counts import recent_counts
-from sync.mirror.queue import waiting_doubts
+from sync.mirror.queue import due_doubts, waiting_doubts
 from sync.reconcile.drift import Drift, drift_of
 from sync.reconcile.refresh import RESTING, SAMPLED, Refresher
 from sync.worker import Worker
@@ -89,6 +89,9 @@ async def test_a_silent_deletion_goes_through_the_brake(quiet: Any) -> None:
     quiet.delete(quiet.ids[7])
     quiet.skip(HOUR)
     await refresh_all(quiet)
+    quiet.skip(60)  # a 404 that nothing had announced is asked for once more
+    due = await due_doubts(quiet.engine.mirror, quiet.clock(), quiet.engine.settings.timing, 9)
+    await quiet.engine.verifier.verify_all(due)
     assert (await quiet.figures()).held_deletes == 1
     await quiet.engine.deletions.settle()
     assert quiet.wrong == {}
