@@ -34,7 +34,8 @@ async def stops_well(process: Any) -> None:
     assert (code, process.sentences) == (0, [])
     assert is_clean(process), process.log
     assert process.log[-1]["action"] == "worker_stopping"
-    assert seconds < STOP_SECONDS
+    load = min(max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)), 4.0)
+    assert seconds < STOP_SECONDS * load  # of a machine of its own; what it must not wait for lasts 20 s
 
 
 # how it stops
@@ -82,7 +83,7 @@ async def test_signals_after_the_first_do_no_harm(shop: Any) -> None:
     shop.hang("list")
     worker = await shop.worker()
     await shop.until_one_hangs()
-    async with asyncio.timeout(STOP_SECONDS):
+    async with asyncio.timeout(5 * STOP_SECONDS):
         while worker.lives:  # as somebody does who is impatient
             worker.child.terminate()
             worker.child.send_signal(signal.SIGINT)
