@@ -10,10 +10,13 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from receiver.database import utc_text
+from receiver.topics import PING
 from sync.merge.decisions import Verdict
 from sync.mirror.bulk import Bulk, among, json_array, time_text, upserting
+from sync.mirror.hours import add_hours
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import PAST_VERDICTS, VERDICT_COUNTS, VERDICTS
+from sync.silence import hour_of
 
 
 class Ruling(NamedTuple):
@@ -54,6 +57,12 @@ async def write_rulings(
             for id_, customer_id, topic, verdict, reason, received_at, at in rulings
         ],
     )
+    hours = Counter(
+        hour_of(ruling.received_at)
+        for ruling in rulings
+        if ruling.topic != PING and ruling.delivery_id not in again
+    )
+    await add_hours(connection, company_id, hours)
     await _COUNTS.run(
         connection, [(company_id, verdict, count) for verdict, count in counts.items() if count]
     )
