@@ -29,6 +29,7 @@ app = App(
     name="kounta-mirror",
     help="A local, queryable replica of a Kounta company's customers.",
     error_console=Console(stderr=True),
+    suppress_keyboard_interrupt=False,
 )
 for command in (init, login, receiver, worker, status, reconcile, migrate, sandbox, demo):
     app.command(command)

@@ -19,6 +19,9 @@ _WHOLE: Final = (
     "Paste the whole address that your browser was sent to, with code= and state= in it, or the code alone"
 )
 
+CLOSING_SECONDS: Final = 2.0
+"""A process should stop within 4 s, though upstream hangs."""
+
 Keep = Callable[[Tokens], Awaitable[None]]
 """Stores tokens, before anyone uses them: a refresh token may be good only once."""
 
@@ -73,13 +76,16 @@ class OAuth:
 
         Raises what keeping them raises; then those before stay.
         """
-        await self.aclose()
+        while self._under_way is not None:
+            await asyncio.wait([self._under_way])
         await self._alone(self._adopt(tokens))
 
     async def aclose(self) -> None:
-        """Wait for what is under way: what a refresh brings must be stored."""
-        while self._under_way is not None:
-            await asyncio.wait([self._under_way])
+        """Wait for what is under way, at most CLOSING_SECONDS: what a refresh brings should be stored."""
+        if (work := self._under_way) is not None:
+            await asyncio.wait([work], timeout=CLOSING_SECONDS)
+            work.cancel()
+            await asyncio.wait([work])
 
     def _bearer(self) -> str:
         token = self._tokens.access_token

@@ -77,6 +77,23 @@ async def test_a_stop_does_not_wait_for_a_look_at_the_registration(shop: Any) ->
     await stops_well(worker)
 
 
+async def test_a_stop_does_not_wait_for_new_tokens(shop: Any) -> None:
+    await shop.open(customers=1)
+    tokens = shop.sandbox.tokens
+    form = {
+        "client_id": "sandbox-client",
+        "client_secret": "sandbox-secret",
+        "grant_type": "authorization_code",
+        "redirect_uri": "https://mirror.example",
+        "code": tokens.authorize("sandbox-client", "https://mirror.example"),
+    }
+    granted = tokens.grant(form)["refresh_token"]
+    shop.hang("token")
+    worker = await shop.worker(KOUNTA_REFRESH_TOKEN=granted, MIRROR_SECRET_KEY="k" * 40)
+    await shop.until_one_hangs()
+    await stops_well(worker)
+
+
 async def test_signals_after_the_first_do_no_harm(shop: Any) -> None:
     """The second ones meet it at every step of its way out, down to the end of the interpreter."""
     await shop.open(customers=10)
