@@ -20,6 +20,10 @@ CRITICAL: Final = 2
 LATE: Final = timedelta(minutes=1)
 VERY_LATE: Final = timedelta(minutes=10)
 RECENTLY: Final = timedelta(hours=24)
+RECEIVER_LATE: Final = timedelta(minutes=2)
+"""A receiver notes every half minute that it can store."""
+FOR_LONG: Final = timedelta(minutes=15)
+"""For so long Kounta may refuse before somebody is told: the worker tries again by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,9 @@ class Concern:
     severity: int
     sentence: str
     action: str | None = None
+    alert: str | None = None
+    """The name under which somebody is told, an anchor of the runbook; None: it is only shown."""
+    since: datetime | None = None
 
 
 def concerns_of(status: Status) -> list[Concern]:
@@ -37,6 +44,7 @@ def concerns_of(status: Status) -> list[Concern]:
         [
             *_of_processes(status),
             *_of_deliveries(status),
+            *_of_listening(status),
             *_of_upstream(status),
             *_of_registration(status),
             *_of_refusals(status),
@@ -51,6 +59,12 @@ def _of_processes(status: Status) -> list[Concern]:
         found.append(Concern(CRITICAL, "The worker does not run.", "kounta-mirror worker"))
     if not status.has_inbox:
         found.append(Concern(WARNING, "No receiver has run yet.", "kounta-mirror receiver"))
+    alive_at = status.figures.progress.alive_at if status.figures else None
+    if status.running and alive_at is not None and status.now - alive_at > VERY_LATE:
+        sentence = (
+            f"The worker runs and has not got on since {_clock(alive_at, status.now)}. Its log says why."
+        )
+        found.append(Concern(CRITICAL, sentence))
     if status.has_mirror and status.figures is None:
         sentence = f"The mirror holds nothing of company {status.company_id}. Is KOUNTA_COMPANY_ID right?"
         found.append(Concern(CRITICAL, sentence))
@@ -62,14 +76,35 @@ def _of_deliveries(status: Status) -> list[Concern]:
     if status.pending.oldest is not None and (late := status.now - status.pending.oldest) > LATE:
         severity = CRITICAL if late > VERY_LATE else WARNING
         waiting = f"{many(status.pending.count, 'delivery waits', 'deliveries wait')}, the oldest for"
-        found.append(Concern(severity, f"{waiting} {ago(late)}."))
+        late_for_long = "late" if severity == CRITICAL else None
+        found.append(
+            Concern(severity, f"{waiting} {ago(late)}.", alert=late_for_long, since=status.pending.oldest)
+        )
     if status.figures is not None:
         found += _of_verdicts(status, status.figures)
     failed_at = status.pending.failed_commits_at
     if failed_at is not None and status.now - failed_at < RECENTLY:
         sentence = f"The receiver could not store deliveries at {_clock(failed_at, status.now)}."
-        found.append(Concern(WARNING, sentence, "df -h"))
+        found.append(Concern(WARNING, sentence, "df -h", "not-stored", failed_at))
     return found
+
+
+def _of_listening(status: Status) -> list[Concern]:
+    """Say that nobody listens now, or that nobody speaks: one of them, the other would follow from it."""
+    receiver = status.pending.receiver
+    if receiver is not None and status.now - receiver.last_sign > RECEIVER_LATE:
+        last, ended = receiver.last_sign, receiver.stopped_at is not None
+        what = "The receiver stopped at" if ended else "The receiver has given no sign of life since"
+        sentence = f"{what} {_clock(last, status.now)}: what Kounta sends now may be lost."
+        return [Concern(CRITICAL, sentence, "kounta-mirror receiver", "receiver", last)]
+    silence = status.silence
+    if silence is None:
+        return []
+    sentence = (
+        f"No delivery since {_clock(silence.since, status.now)}; "
+        f"at this hour of the week there would usually have been {silence.usual:,.0f}."
+    )
+    return [Concern(WARNING, sentence, "kounta-mirror webhooks test", "silence", silence.since)]
 
 
 def _of_verdicts(status: Status, figures: Figures) -> list[Concern]:
@@ -77,35 +112,53 @@ def _of_verdicts(status: Status, figures: Figures) -> list[Concern]:
     if failed := figures.verdicts.get(Verdict.FAILED, 0):
         action = "kounta-mirror deliveries replay --verdict failed"
         found.append(
-            Concern(WARNING, f"{many(failed, 'delivery', 'deliveries')} could not be applied.", action)
+            Concern(
+                WARNING, f"{many(failed, 'delivery', 'deliveries')} could not be applied.", action, "failed"
+            )
         )
     quarantined = figures.verdicts.get(Verdict.QUARANTINED, 0)
     newest = figures.last_quarantined_at
     if quarantined and newest is not None and status.now - newest < RECENTLY:
         action = "kounta-mirror deliveries list --verdict quarantined"
         found.append(
-            Concern(WARNING, f"{many(quarantined, 'delivery', 'deliveries')} could not be read.", action)
+            Concern(
+                WARNING,
+                f"{many(quarantined, 'delivery', 'deliveries')} could not be read.",
+                action,
+                "quarantined",
+            )
         )
     lost = _without_verdict(status, figures)
     if lost > 0:
         sentence = f"{many(lost, 'delivery has', 'deliveries have')} no verdict: a fault of this program."
-        found.append(Concern(CRITICAL, sentence))
+        found.append(Concern(CRITICAL, sentence, alert="no-verdict"))
     if lost < 0:
         sentence = (
             f"{many(-lost, 'delivery', 'deliveries')} that the mirror knows were never accepted: "
             "this inbox is an older copy of the one it read."
         )
         found.append(Concern(CRITICAL, sentence, "kounta-mirror worker"))
-    if figures.progress.sweep_due == GAP:
-        missing = figures.progress.missing
-        what = (
-            f"{many(missing, 'delivery is', 'deliveries are')} missing from the inbox"
-            if missing
-            else "Deliveries may be missing"
-        )
-        sentence = f"{what}; a sweep will find what they said."
-        found.append(Concern(WARNING, sentence, "kounta-mirror reconcile"))
-    return found
+    return found + _of_gaps(status, figures)
+
+
+def _of_gaps(status: Status, figures: Figures) -> list[Concern]:
+    gap, missing = status.gap, figures.progress.missing
+    if gap is not None and gap.mended_at is not None:
+        gap = None
+    since = None if gap is None else gap.since or gap.noticed_at
+    if figures.progress.sweep_due != GAP:
+        if gap is None or gap.swept_at is None:
+            return []
+        sentence = f"{gap.what}{span_of(gap.since, gap.until)}; what the sweep found is being read."
+        return [Concern(WARNING, sentence, alert="gap", since=since)]
+    if missing:
+        what = f"{many(missing, 'delivery is', 'deliveries are')} missing from the inbox"
+    elif gap is not None and gap.until is not None:
+        what = f"{gap.what}{span_of(gap.since, gap.until)}"
+    else:
+        what = "Deliveries may be missing"
+    sentence = f"{what}; a sweep will find what they said."
+    return [Concern(WARNING, sentence, "kounta-mirror reconcile", "gap", since)]
 
 
 def _without_verdict(status: Status, figures: Figures) -> int:
@@ -131,10 +184,13 @@ def _of_upstream(status: Status) -> list[Concern]:
         since = figures.progress.upstream_failure_since
         when = f" since {_clock(since, status.now)}" if since else ""
         why = " ".join(figures.progress.upstream_failure.split())  # one line, whatever Kounta said
-        found.append(Concern(CRITICAL, f"Kounta refuses{when}: {why}"))
+        for_long = since is not None and status.now - since >= FOR_LONG
+        alert = "upstream" if for_long else None
+        found.append(Concern(CRITICAL, f"Kounta refuses{when}: {why}", alert=alert, since=since))
     if held := figures.held_deletes:
         sentence = f"{many(held, 'deletion is', 'deletions are')} held: many at once."
-        found.append(Concern(WARNING, sentence, f"kounta-mirror reconcile --allow-deletes {held}"))
+        action = f"kounta-mirror reconcile --allow-deletes {held}"
+        found.append(Concern(WARNING, sentence, action, "held-deletes"))
     if figures.partial > status.requests_per_minute:
         found.append(Concern(WARNING, to_read(figures.partial, status.requests_per_minute)))
     if status.complete_sweep is None and not figures.progress.upstream_failure:
@@ -152,7 +208,8 @@ def _of_registration(status: Status) -> list[Concern]:
     if asked.failure is not None:
         since = f" since {_clock(asked.failure_since, status.now)}" if asked.failure_since else ""
         sentence = f"The webhooks could not be kept registered{since}: {asked.failure}"
-        found.append(Concern(WARNING, sentence, "kounta-mirror webhooks list"))
+        action = "kounta-mirror webhooks list"
+        found.append(Concern(WARNING, sentence, action, "registration", asked.failure_since))
     if status.public_url is not None and status.public_url != asked.public_url:
         sentence = f"The webhooks are registered at {asked.public_url}, not at MIRROR_PUBLIC_URL."
         found.append(Concern(WARNING, sentence, "kounta-mirror webhooks ensure"))
@@ -176,6 +233,17 @@ def to_read(customers: int, calls_per_minute: float) -> str:
     are = many(customers, "customer is", "customers are")
     takes = ago(timedelta(minutes=customers / calls_per_minute))
     return f"{are} known in part only; to read them takes {takes} at {calls_per_minute:g} calls a minute."
+
+
+def span_of(since: datetime | None, until: datetime | None) -> str:
+    """Say from when to when: " from 2026-11-24 12:00:00 to 12:10:30 UTC", as far as it is known."""
+    if since is None and until is None:
+        return ""
+    if since is None or until is None:
+        known = since or until
+        return f" {'since' if since else 'until'} {known:%Y-%m-%d %H:%M:%S} UTC"
+    day = "" if since.date() == until.date() else "%Y-%m-%d "
+    return f" from {since:%Y-%m-%d %H:%M:%S} to {until.strftime(f'{day}%H:%M:%S')} UTC"
 
 
 def many(number: int, one: str, several: str) -> str:

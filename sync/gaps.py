@@ -5,7 +5,7 @@ not looked at yet is a gap: it asks for one sweep, in the transaction that marks
 neither forgets the sweep nor asks twice.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -13,6 +13,7 @@ import structlog
 
 from receiver.inbox import FailedCommits, InboxReader, Start
 from sync.apply import GAP
+from sync.concerns import span_of
 from sync.mirror.gaps import GapRow, is_read, newest_gap, note_gap, note_mended, note_swept
 from sync.mirror.store import Mirror
 
@@ -55,9 +56,13 @@ def outage_of(known: Start | None, starts: Sequence[Start], failed: Sequence[Fai
 class Gaps:
     """What the worker does about gaps."""
 
-    def __init__(self, mirror: Mirror, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, mirror: Mirror, clock: Callable[[], datetime], before_mended: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`before_mended` is done while a gap is still open: whoever is told of gaps looks once more."""
         self._mirror = mirror
         self._clock = clock
+        self._before_mended = before_mended
         self._looked_at: datetime | None = None
         self._to_mend = True
 
@@ -122,6 +127,7 @@ class Gaps:
             return None
         if not await is_read(self._mirror, gap):
             return None
+        await self._before_mended()
         repaired = await note_mended(self._mirror, gap, self._clock())
         self._to_mend = False
         said = ", ".join(f"{count} {what}" for what, count in repaired.items())
@@ -138,17 +144,6 @@ class Gaps:
             return True
         newest = await newest_gap(self._mirror)
         return newest is not None and newest.until is not None and now - newest.noticed_at < TOGETHER
-
-
-def span_of(since: datetime | None, until: datetime | None) -> str:
-    """Say from when to when: " from 2026-11-24 12:00:00 to 12:10:30 UTC", as far as it is known."""
-    if since is None and until is None:
-        return ""
-    if since is None or until is None:
-        known = since or until
-        return f" {'since' if since else 'until'} {known:%Y-%m-%d %H:%M:%S} UTC"
-    day = "" if since.date() == until.date() else "%Y-%m-%d "
-    return f" from {since:%Y-%m-%d %H:%M:%S} to {until.strftime(f'{day}%H:%M:%S')} UTC"
 
 
 async def _starts(inbox: InboxReader, seen: int) -> tuple[Start | None, list[Start]]:

@@ -42,6 +42,14 @@ def _public_url(text: str) -> str:
     return text.strip().rstrip("/")
 
 
+def _watcher(address: SecretStr) -> SecretStr:
+    """Check an address that somebody else gave; its path may be a secret."""
+    url = urlsplit(address.get_secret_value().strip())
+    if url.scheme not in {"http", "https"} or not url.hostname or not _has_port(url):
+        raise ValueError("it should be an address, https://…")
+    return SecretStr(address.get_secret_value().strip())
+
+
 def _page(text: str) -> str:
     url = urlsplit(text.strip())
     if url.scheme not in {"http", "https"} or not url.hostname or not _has_port(url) or url.fragment:
@@ -140,6 +148,14 @@ class WorkerSettings(MirrorSettings):
     )
     authorize_url: Annotated[str, AfterValidator(_page)] | None = Field(
         None, alias="KOUNTA_AUTHORIZE_URL", description="the page at which a person allows the application"
+    )
+    alert_url: Annotated[SecretStr, AfterValidator(_watcher)] | None = Field(
+        None,
+        alias="MIRROR_ALERT_URL",
+        description="where each alert is posted when it opens and when it closes",
+    )
+    heartbeat_url: Annotated[SecretStr, AfterValidator(_watcher)] | None = Field(
+        None, alias="MIRROR_HEARTBEAT_URL", description="what is called every minute while work gets on"
     )
     read_only: bool = Field(
         False,

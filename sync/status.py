@@ -5,14 +5,17 @@ from datetime import datetime
 from typing import Any
 
 from receiver.database import StoreMissing, utc_text
-from receiver.inbox import InboxReader, Refusal
+from receiver.inbox import InboxReader, Refusal, Start
 from receiver.local import connect_locally
 from sync.concerns import Concern, ago, concerns_of, many, seconds_of
 from sync.inbox import InboxView
 from sync.kounta import BasicAuth, OAuth
 from sync.merge.decisions import Verdict
+from sync.mirror.alerts import Alert, open_alerts
 from sync.mirror.counts import recent_counts
 from sync.mirror.figures import Figures, figures_of
+from sync.mirror.gaps import GapRow, newest_gap
+from sync.mirror.hours import deliveries_by_hour
 from sync.mirror.reader import MirrorReader
 from sync.mirror.registration import registration_of
 from sync.mirror.store import OWNER
@@ -21,6 +24,7 @@ from sync.mirror.tokens import sealed_tokens
 from sync.reconcile.drift import NO_DRIFT, Drift, drift_of
 from sync.registration.plan import Registration
 from sync.settings import MirrorSettings
+from sync.silence import WEEK, WEEKS, Silence, silence_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class Pending:
     newest: datetime | None = None
     refused: tuple[Refusal, ...] = ()
     failed_commits_at: datetime | None = None
+    receiver: Start | None = None
+    """The newest run of the receiver, with its last sign of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,11 @@ class Status:
     """The webhooks that a person has asked for; None: nobody has."""
     public_url: str | None = None
     drift: Drift = NO_DRIFT
+    gap: GapRow | None = None
+    """The newest one, mended or not."""
+    silence: Silence | None = None
+    alerts: tuple[Alert, ...] = ()
+    """Those that are open, as somebody was told or will be."""
 
     def concerns(self) -> list[Concern]:
         """Say what needs attention, the worst first."""
@@ -78,7 +89,7 @@ class Status:
         verdicts = figures.verdicts if figures else {}
         doubts = figures.doubts if figures else {}
         progress = figures.progress if figures else None
-        oldest = self.pending.oldest
+        oldest, receiver = self.pending.oldest, self.pending.receiver
         return {
             "sentence": self.sentence(),
             "attention": [
@@ -101,6 +112,13 @@ class Status:
                 "running": self.newest_sweep is not None and self.newest_sweep.finished_at is None,
                 "complete": self.newest_sweep is not None and self.newest_sweep.complete,
             },
+            "receiver": None if receiver is None else _receiver_json(receiver),
+            "worker_alive_at": _text(progress.alive_at if progress else None),
+            "gap": None if self.gap is None else _gap_json(self.gap),
+            "silence": None
+            if self.silence is None
+            else {"since": _text(self.silence.since), "usual": round(self.silence.usual, 1)},
+            "alerts": [{"name": one.name, "since": _text(one.since)} for one in self.alerts],
             "drift": self.drift.as_json(),
             "webhook_loss": self.drift.webhook_loss,
             "freshness": {
@@ -130,6 +148,9 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
     """Look at both files, as they are. A file that is missing is told, one that cannot be read raises."""
     figures = newest = complete = registration = tokens = None
     drift = NO_DRIFT
+    gap = None
+    counts: dict[datetime, int] = {}
+    alerts: list[Alert] = []
     has_mirror = True
     try:
         async with MirrorReader.look(settings.data_dir, settings.company_id) as mirror:
@@ -139,6 +160,10 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
             registration = await registration_of(mirror)
             tokens = await sealed_tokens(mirror)
             drift = drift_of(await recent_counts(mirror, now))
+            gap = await newest_gap(mirror)
+            alerts = await open_alerts(mirror)
+            if figures is not None and figures.last_delivery_at is not None:
+                counts = await deliveries_by_hour(mirror, figures.last_delivery_at - (WEEKS + 1) * WEEK)
     except StoreMissing:
         has_mirror = False
     async with InboxView(settings.data_dir) as inbox:
@@ -162,6 +187,9 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
         registration=registration,
         public_url=settings.public_url,
         drift=drift,
+        gap=gap,
+        silence=silence_of(counts, pending.newest or (figures.last_delivery_at if figures else None), now),
+        alerts=tuple(alerts),
     )
 
 
@@ -180,7 +208,22 @@ async def _pending(reader: InboxReader, company_id: int, figures: Figures | None
         await reader.newest(company_id),
         tuple(await reader.refusals(company_id)),
         failed[-1].last_at if failed else None,
+        await reader.newest_start(),
     )
+
+
+def _receiver_json(start: Start) -> dict[str, Any]:
+    return {
+        "started_at": _text(start.started_at),
+        "stopped_at": _text(start.stopped_at),
+        "last_sign_at": _text(start.last_sign),
+    }
+
+
+def _gap_json(gap: GapRow) -> dict[str, Any]:
+    times = ("since", "until", "noticed_at", "swept_at", "mended_at")
+    repaired = {name: getattr(gap, name) for name in ("created", "updated", "deleted")}
+    return {"what": gap.what, **{name: _text(getattr(gap, name)) for name in times}, **repaired}
 
 
 def _text(moment: datetime | None) -> str | None:

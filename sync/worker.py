@@ -14,6 +14,7 @@ from receiver.database import is_unavailable
 from receiver.doorbell import Doorbell
 from receiver.errors import MirrorError
 from receiver.local import serve_locally
+from sync.alerts import Pager
 from sync.apply import GAP
 from sync.console.api import create_api
 from sync.engine import Engine
@@ -27,6 +28,7 @@ from sync.mirror.sweeps import newest_sweep
 from sync.reconcile.sweep import BACKFILL, ForeignListError, GaveWayError
 from sync.reconcile.verify import IN_FLIGHT
 from sync.retention import forget_old
+from sync.watch import Watch
 
 POLL_SECONDS: Final = 5.0
 """Between two looks into the inbox when no bell rings."""
@@ -72,7 +74,15 @@ class Worker:
         tick_seconds: float = TICK_SECONDS,
     ) -> None:
         self._engine = engine
-        self._gaps = Gaps(engine.mirror, engine.clock)
+        self._pager = Pager(engine.settings.alert_url, engine.settings.heartbeat_url)
+        self._watch = Watch(
+            engine.settings,
+            engine.mirror,
+            self._pager,
+            answers=lambda: engine.kounta.successes,
+            clock=engine.clock,
+        )
+        self._gaps = Gaps(engine.mirror, engine.clock, self._watch.look)
         self._check_seconds = check_seconds
         self._tick_seconds = tick_seconds
         self._first_pause = first_pause
@@ -147,7 +157,7 @@ class Worker:
 
     async def work(self, inbox: InboxView, bell: Bell) -> None:
         """Run the loops, side by side, until cancelled."""
-        async with asyncio.TaskGroup() as loops:
+        async with self._pager, asyncio.TaskGroup() as loops:
             loops.create_task(_lasting("apply", lambda: self._apply(inbox, bell)))
             verify, sweep = self._verify_or_refresh, self._sweep_if_due
             loops.create_task(_lasting("verify", lambda: self._each_tick("verify", verify)))
@@ -155,6 +165,8 @@ class Worker:
             loops.create_task(_lasting("budget", self._keep_budget))
             loops.create_task(_lasting("retention", self._forget))
             loops.create_task(_lasting("registration", self._watch_registration))
+            loops.create_task(_lasting("heartbeat", self._watch.keep_alive))
+            loops.create_task(_lasting("alerts", self._watch.keep_telling))
 
     async def _apply(self, inbox: InboxView, bell: Bell) -> None:
         while True:
@@ -162,6 +174,7 @@ class Worker:
             if reader is not None:
                 await self._engine.applier.apply_pending(reader)
                 await self._gaps.look(reader)
+            self._watch.moved("apply")
             await bell.wait(POLL_SECONDS)
 
     async def _each_tick(self, name: str, work: Callable[[], Awaitable[bool]]) -> None:
@@ -178,6 +191,7 @@ class Worker:
                 pause = await self._note_refusal(name, error)
                 await credentials.changed(logins, within=pause.total_seconds())
                 continue
+            self._watch.moved(name)
             if busy:
                 await self._note_answer(name)
             else:

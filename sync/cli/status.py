@@ -54,9 +54,29 @@ def _print(said: dict[str, Any]) -> None:
             ("to be read", _counted(doubts["by_reason"])),
             ("last sweep", (sweep["last_at"] or "none yet") + (", one is running" * sweep["running"])),
             ("oldest proof", said["freshness"]["oldest_verified_at"] or "none yet"),
+            ("receiver", _receiver(said["receiver"])),
+            ("last gap", _gap(said["gap"])),
             ("drift", _drift(said["drift"])),
             ("lost webhooks", _lost(said["webhook_loss"])),
         ]
+    )
+
+
+def _receiver(receiver: dict[str, Any] | None) -> str:
+    if receiver is None:
+        return "none yet"
+    return f"{'stopped at' if receiver['stopped_at'] else 'last sign of life'} {receiver['last_sign_at']}"
+
+
+def _gap(gap: dict[str, Any] | None) -> str:
+    """Say since when and until when deliveries may have been lost, and what the sweep after it repaired."""
+    if gap is None:
+        return "none known"
+    when = f"{gap['since'] or 'nobody knows since when'}, until {gap['until'] or gap['noticed_at']}"
+    if gap["mended_at"] is None:
+        return f"{when}; not mended yet"
+    return f"{when}; repaired: " + ", ".join(
+        f"{gap[what]:,} {what}" for what in ("created", "updated", "deleted")
     )
 
 

@@ -2,16 +2,20 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from receiver.inbox import Refusal
+from receiver.inbox import Refusal, Start
 from sync.concerns import CRITICAL, WARNING
+from sync.mirror.alerts import Alert
 from sync.mirror.figures import Figures
+from sync.mirror.gaps import GapRow
 from sync.mirror.progress import Progress
 from sync.mirror.sweeps import SweepRow
 from sync.reconcile.drift import drift_of
+from sync.silence import Silence
 from sync.status import Pending, Status
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -44,6 +48,24 @@ WELL = Status(
     complete_sweep=SWEEP,
     requests_per_minute=60.0,
 )
+
+
+GAP = GapRow(
+    id=1,
+    what="Nobody listened",
+    since=NOON - timedelta(hours=1),
+    until=NOON - timedelta(minutes=50),
+    noticed_at=NOON - timedelta(minutes=49, seconds=50),
+    seq=0,
+    swept_at=None,
+    revision=None,
+    mended_at=None,
+    created=None,
+    updated=None,
+    deleted=None,
+)
+SWEPT = replace(GAP, swept_at=NOON - timedelta(minutes=49), revision=1)
+MENDED = replace(SWEPT, mended_at=NOON - timedelta(minutes=48), created=1, updated=2, deleted=3)
 
 
 def with_progress(**fields: Any) -> Status:
@@ -150,6 +172,65 @@ NAMED = {
             "kounta-mirror reconcile",
         ),
     ),
+    "nobody listened": (
+        replace(with_progress(sweep_due="gap"), gap=GAP),
+        (
+            WARNING,
+            "Nobody listened from 2026-11-24 11:00:00 to 11:10:00 UTC; a sweep will find what they said.",
+            "kounta-mirror reconcile",
+        ),
+    ),
+    "what the sweep after a gap found is not read yet": (
+        replace(WELL, gap=SWEPT),
+        (
+            WARNING,
+            "Nobody listened from 2026-11-24 11:00:00 to 11:10:00 UTC; what the sweep found is being read.",
+            None,
+        ),
+    ),
+    "the receiver was killed": (
+        with_pending(receiver=Start(1, ago(days=2), None, ago(minutes=30))),
+        (
+            CRITICAL,
+            "The receiver has given no sign of life since 11:30 UTC: what Kounta sends now may be lost.",
+            "kounta-mirror receiver",
+        ),
+    ),
+    "the receiver was stopped": (
+        with_pending(receiver=Start(1, ago(days=2), ago(minutes=3), ago(minutes=3))),
+        (
+            CRITICAL,
+            "The receiver stopped at 11:57 UTC: what Kounta sends now may be lost.",
+            "kounta-mirror receiver",
+        ),
+    ),
+    "nothing comes": (
+        replace(WELL, silence=Silence(ago(hours=3), 40.2)),
+        (
+            WARNING,
+            "No delivery since 09:00 UTC; at this hour of the week there would usually have been 40.",
+            "kounta-mirror webhooks test",
+        ),
+    ),
+    "nothing comes because nobody listens": (
+        replace(
+            with_pending(receiver=Start(1, ago(days=2), None, ago(minutes=30))),
+            silence=Silence(ago(minutes=30), 40.2),
+        ),
+        (
+            CRITICAL,
+            "The receiver has given no sign of life since 11:30 UTC: what Kounta sends now may be lost.",
+            "kounta-mirror receiver",
+        ),
+    ),
+    "the worker hangs": (
+        with_progress(alive_at=ago(minutes=11)),
+        (
+            CRITICAL,
+            "The worker runs and has not got on since 11:49 UTC. Its log says why.",
+            None,
+        ),
+    ),
     "the receiver's disk was full": (
         with_pending(failed_commits_at=ago(hours=3)),
         (WARNING, "The receiver could not store deliveries at 09:00 UTC.", "df -h"),
@@ -200,6 +281,10 @@ def test_what_needs_attention_is_told_with_the_command_for_it(name: str) -> None
         with_figures(verdicts={"quarantined": 7}, last_quarantined_at=ago(hours=25)),
         with_pending(failed_commits_at=ago(hours=25)),
         with_pending(refused=(Refusal("signature_invalid", 14, ago(days=3), ago(days=2)),)),
+        replace(WELL, gap=MENDED),
+        with_pending(receiver=Start(1, ago(days=2), None, ago(seconds=59))),
+        with_pending(receiver=Start(2, ago(days=2), ago(seconds=59), ago(seconds=59))),
+        with_progress(alive_at=ago(minutes=5)),
         with_progress(missing=3, position=10, ruled_elsewhere=3),  # a sweep has mended it
     ],
 )
@@ -215,7 +300,10 @@ def test_the_worst_comes_first_and_the_rest_is_counted() -> None:
 
 def test_the_json_has_every_key_that_others_rely_on() -> None:
     progress = replace(
-        FIGURES.progress, last_call_at=ago(seconds=1), closed_until=NOON + timedelta(seconds=30)
+        FIGURES.progress,
+        last_call_at=ago(seconds=1),
+        closed_until=NOON + timedelta(seconds=30),
+        alive_at=ago(seconds=10),
     )
     status = replace(
         WELL,
@@ -227,7 +315,10 @@ def test_the_json_has_every_key_that_others_rely_on() -> None:
             oldest=ago(seconds=2),
             accepted=(9, 9),
             refused=(Refusal("signature_missing", 1, ago(days=2), ago(days=2)),),
+            receiver=Start(1, ago(hours=2), None, ago(seconds=20)),
         ),
+        gap=MENDED,
+        alerts=(Alert(1, "late", WARNING, "2 deliveries wait …", ago(hours=1), ago(minutes=1)),),
     )
     said = status.as_json()
     assert said.pop("registration", None) is None
@@ -249,6 +340,25 @@ def test_the_json_has_every_key_that_others_rely_on() -> None:
         "verifications": {"due": 3, "by_reason": {"confirmation": 2, "stale": 1}},
         "held_deletes": 0,
         "sweep": {"last_at": "2026-11-24T11:00:00.000Z", "running": False, "complete": True},
+        "receiver": {
+            "started_at": "2026-11-24T10:00:00.000Z",
+            "stopped_at": None,
+            "last_sign_at": "2026-11-24T11:59:40.000Z",
+        },
+        "worker_alive_at": "2026-11-24T11:59:50.000Z",
+        "gap": {
+            "what": "Nobody listened",
+            "since": "2026-11-24T11:00:00.000Z",
+            "until": "2026-11-24T11:10:00.000Z",
+            "noticed_at": "2026-11-24T11:10:10.000Z",
+            "swept_at": "2026-11-24T11:11:00.000Z",
+            "mended_at": "2026-11-24T11:12:00.000Z",
+            "created": 1,
+            "updated": 2,
+            "deleted": 3,
+        },
+        "silence": None,
+        "alerts": [{"name": "late", "since": "2026-11-24T11:00:00.000Z"}],
         "drift": {
             "rate": 0.0,
             "low": 0.0,
@@ -289,3 +399,47 @@ def test_the_json_has_the_same_keys_when_nothing_has_run_yet() -> None:
 def test_a_clock_that_is_ahead_makes_no_negative_age() -> None:
     status = with_pending(count=1, accepted=(8, 8), oldest=ago(seconds=-5))
     assert status.as_json()["freshness"]["oldest_pending_seconds"] == 0.0
+
+
+ALERTS = {
+    "deliveries wait long": "late",
+    "a delivery failed": "failed",
+    "deliveries were unreadable": "quarantined",
+    "deliveries are lost": "no-verdict",
+    "the inbox has a hole": "gap",
+    "nobody listened": "gap",
+    "what the sweep after a gap found is not read yet": "gap",
+    "the receiver was killed": "receiver",
+    "nothing comes": "silence",
+    "the receiver's disk was full": "not-stored",
+    "upstream refuses": "upstream",
+    "deletions are held": "held-deletes",
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_somebody_is_told_of_what_the_worker_can_see_and_a_person_must_mend(name: str) -> None:
+    (concern,) = NAMED[name][0].concerns()
+    if name in ALERTS:
+        assert concern.alert == ALERTS[name]
+    else:
+        assert concern.alert in {None, *ALERTS.values()}
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(14, None), (15, "upstream")])
+def test_nobody_is_told_that_upstream_refuses_for_a_moment(minutes: int, told: str | None) -> None:
+    (concern,) = with_progress(
+        upstream_failure="HTTP 503", upstream_failure_since=ago(minutes=minutes)
+    ).concerns()
+    assert concern.alert == told
+
+
+def test_each_alert_has_its_place_in_the_runbook() -> None:
+    runbook = Path(__file__).parents[2].joinpath("docs/how-to/troubles.md").read_text(encoding="utf-8")
+    for alert in {*ALERTS.values(), "registration"}:
+        assert f'<a id="{alert}"></a>' in runbook
+
+
+def test_a_silence_is_in_the_json() -> None:
+    said = replace(WELL, silence=Silence(ago(hours=1), 40.23)).as_json()
+    assert said["silence"] == {"since": "2026-11-24T11:00:00.000Z", "usual": 40.2}

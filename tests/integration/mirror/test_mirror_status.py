@@ -52,6 +52,9 @@ async def well(house: Any) -> AsyncIterator[Any]:
     """A house in which a worker runs, and has swept."""
     sweep = await begin_sweep(house.mirror, "backfill", house.now)
     await end_sweep(house.mirror, sweep, house.now, None)
+    await house.inbox._store.transact(  # it lives, whatever the clock of the process that looks
+        lambda inbox: inbox.exec_driver_sql("UPDATE starts SET seen_at = '2999-01-01T00:00:00.000Z'")
+    )
     async with serve_locally(Starlette(), house.directory, OWNER):
         yield house
 
@@ -74,6 +77,7 @@ async def test_with_an_inbox_alone_its_deliveries_wait(empty_house: Any) -> None
     assert [one.sentence for one in status.concerns()] == [
         "The worker does not run.",
         "1 delivery waits, the oldest for 11 min.",
+        "The receiver stopped at 12:00 UTC: what Kounta sends now may be lost.",
         "1 refused since 12:00 UTC: signature_invalid. Is the token right?",
     ]
 
@@ -202,6 +206,8 @@ customers      none
 to be read     none
 last sweep     2026-11-24T12:00:00.000Z
 oldest proof   none yet
+receiver       last sign of life 2999-01-01T00:00:00.000Z
+last gap       none known
 drift          not known yet: nobody was drawn at random in the last 7 days
 lost webhooks  not known yet: nothing changed in the last 7 days
 """

@@ -1,0 +1,156 @@
+"""The worker's watch over itself: its heartbeat, and the alerts that somebody is told."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+
+from receiver.database import utc_text
+from sync.alerts import Pager, Untold
+from sync.concerns import CRITICAL
+from sync.mirror.alerts import Alert, note_told, open_alerts, open_and_close, untold_alerts
+from sync.mirror.store import Mirror
+from sync.settings import WorkerSettings
+from sync.status import status_of
+
+LOOK_SECONDS: Final = 15.0
+"""Between two looks at what needs attention."""
+NOTE_SECONDS: Final = 30.0
+"""Between two notes in the mirror that the worker lives."""
+BEAT: Final = timedelta(seconds=60)
+"""Between two calls of the heartbeat's address."""
+MOVES: Final = {"apply": timedelta(minutes=2), "verify": timedelta(minutes=5)}
+"""Loop -> how long it may take to come round; one that takes longer makes no progress.
+
+Verification comes round with every answer of upstream, and all the time while nothing is to be asked.
+"""
+FIRST_PAUSE: Final = timedelta(seconds=15)
+LONGEST_PAUSE: Final = timedelta(minutes=10)
+RUNBOOK: Final = "docs/how-to/troubles.md"
+
+_log = structlog.get_logger()
+
+
+class Watch:
+    """Says that the worker lives, while its work gets on, and what needs attention, once."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        mirror: Mirror,
+        pager: Pager,
+        *,
+        answers: Callable[[], int],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """`answers` gives how many of its calls upstream has answered as hoped, so far."""
+        self._settings = settings
+        self._mirror = mirror
+        self._pager = pager
+        self._clock = clock
+        self._moved = dict.fromkeys(MOVES, clock())
+        self._position = mirror.progress.position
+        self._answers = answers
+        self._answered = answers()
+        self._beaten_at: datetime | None = None
+        self._looking = asyncio.Lock()
+        self._failures = 0
+        self._not_before: datetime | None = None
+
+    def moved(self, loop: str) -> None:
+        """Note that a loop has come round."""
+        self._moved[loop] = self._clock()
+
+    @property
+    def gets_on(self) -> bool:
+        """Whether every loop that matters has come round lately."""
+        if self._mirror.progress.position != self._position:
+            self._position = self._mirror.progress.position
+            self.moved("apply")
+        if self._answers() != self._answered:
+            self._answered = self._answers()
+            self.moved("verify")
+        now = self._clock()
+        return all(now - self._moved[loop] <= longest for loop, longest in MOVES.items())
+
+    async def keep_alive(self) -> None:
+        """Note that the worker lives, and call the heartbeat's address, for as long as work gets on."""
+        while True:
+            await self.beat()
+            await asyncio.sleep(NOTE_SECONDS)
+
+    async def beat(self) -> None:
+        """Do it once, if work gets on."""
+        if not self.gets_on:
+            return
+        now = self._clock()
+        await self._mirror.note(alive_at=now)
+        if self._pager.heartbeats and (self._beaten_at is None or now - self._beaten_at >= BEAT):
+            self._beaten_at = now
+            try:
+                await self._pager.beat()
+            except Untold as why:
+                _log.warning(f"The heartbeat was not heard: {why}.", action="heartbeat_unheard")
+
+    async def keep_telling(self) -> None:
+        """Tell what opens and what closes; nothing while nobody wants to know."""
+        while self._pager.alerts:
+            await self.look()
+            await self.tell()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Open an alert for each concern that is new, and close those of what is over."""
+        if not self._pager.alerts:
+            return
+        async with self._looking:
+            now = self._clock()
+            status = await status_of(self._settings, now)
+            standing = {one.alert: one for one in reversed(status.concerns()) if one.alert is not None}
+            known = {alert.name for alert in await open_alerts(self._mirror)}
+            new = [
+                Alert(0, name, one.severity, one.sentence, one.since or now, now)
+                for name, one in standing.items()
+                if name not in known
+            ]
+            over = sorted(known - standing.keys())
+            if new or over:
+                await open_and_close(self._mirror, new, over, now)
+
+    async def tell(self) -> None:
+        """Tell what nobody was told yet, in order; after a failure, again later."""
+        now = self._clock()
+        if self._not_before is not None and now < self._not_before:
+            return
+        try:
+            for alert in await untold_alerts(self._mirror):
+                if alert.open_told_at is None:
+                    await self._pager.alert(self._message(alert, "open"))
+                    await note_told(self._mirror, alert, self._clock(), closed=False)
+                if alert.closed_at is not None:
+                    await self._pager.alert(self._message(alert, "closed"))
+                    await note_told(self._mirror, alert, self._clock(), closed=True)
+        except Untold as why:
+            self._failures += 1
+            pause = min(FIRST_PAUSE * (1 << min(self._failures - 1, 10)), LONGEST_PAUSE)
+            self._not_before = now + pause
+            _log.warning(f"An alert was not told, and will be: {why}.", action="alert_untold")
+        else:
+            self._failures, self._not_before = 0, None
+
+    def _message(self, alert: Alert, state: str) -> dict[str, Any]:
+        closed_at = alert.closed_at if state == "closed" else None
+        return {
+            "text": alert.sentence if state == "open" else f"Over: {alert.sentence}",
+            "id": f"{self._settings.company_id}-{alert.name}-{utc_text(alert.opened_at)}",
+            "name": alert.name,
+            "state": state,
+            "severity": "critical" if alert.severity == CRITICAL else "warning",
+            "sentence": alert.sentence,
+            "company_id": self._settings.company_id,
+            "since": utc_text(alert.since),
+            "closed_at": None if closed_at is None else utc_text(closed_at),
+            "runbook": f"{RUNBOOK}#{alert.name}",
+        }
