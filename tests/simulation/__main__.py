@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.simulation.world import Outcome, simulate
+from tests.simulation.seed import Outcome, simulate
 
 
 def main() -> int:
@@ -14,6 +14,7 @@ def main() -> int:
     parser.add_argument("count", nargs="?", type=int, default=100, help="how many seeds (100)")
     parser.add_argument("--seed", type=int, help="this one alone")
     parser.add_argument("--first", type=int, default=1, help="the first of the seeds (1)")
+    parser.add_argument("--stop", action="store_true", help="stop at the first that does not hold")
     parser.add_argument("--trace", action="store_true", help="print every step")
     given = parser.parse_args()
     seeds = [given.seed] if given.seed is not None else range(given.first, given.first + given.count)
@@ -24,7 +25,9 @@ def main() -> int:
         if given.trace:
             print("\n".join(outcome.trace))  # noqa: T201 - it is what was asked for
         if outcome.broken:
-            print(f"scripts/simulate --seed {seed}: {outcome.broken}")  # noqa: T201 - a command's answer
+            print(f"scripts/simulate --seed {seed}: {outcome.broken}", flush=True)  # noqa: T201 - a command's answer
+            if given.stop:
+                break
         elif given.seed is not None:
             print(f"seed {seed}: trace {outcome.digest}")  # noqa: T201 - a command's answer
         if sys.stderr.isatty():

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sqlite3
 from contextlib import closing
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sync.demo.comparison import wrong_rows
@@ -20,6 +21,14 @@ LISTED = frozenset({"first_name", "last_name", "email", "image", "reference_id"}
 """What an abridged list carries."""
 CLEAR_SECONDS = 3.5
 """Two changes this far apart have stamps further apart than the window: whole seconds, and 2 s."""
+
+
+WINDOW_SECONDS = 2
+_RULED = """
+SELECT ruled.delivery_id, ruled.customer_id, ruled.verdict, ruled.reason, ruled.applied_at, changed.as_of
+FROM delivery_verdicts AS ruled LEFT JOIN customer_changes AS changed
+ON changed.delivery_id = ruled.delivery_id AND changed.applied_at = ruled.applied_at
+"""
 
 
 class Broken(Exception):  # noqa: N818 - it says what is the case
@@ -97,6 +106,34 @@ class Judge:
             raise Broken(f"{len(stored)} deliveries are stored, and {len(ruled)} have a verdict")
         if not len(stored) == accepted == counted:
             raise Broken(f"{len(stored)} are stored, {accepted} counted, {counted} counted by verdict")
+
+    def check_ties(self) -> None:
+        """Check that two changes too close to be ordered by their stamps are known for that. Raises Broken.
+
+        Judged are deliveries about one customer that were applied in one transaction, one behind the other:
+        what the record was between them is known then. Only where stamps tell the order.
+        """
+        if not self._ordered:
+            return
+        with closing(_opened(self._inbox)) as inbox:
+            bodies = dict(inbox.execute("SELECT id, body FROM deliveries ORDER BY position").fetchall())
+        with closing(_opened(self._mirror)) as mirror:
+            resting = mirror.execute(
+                "SELECT id FROM _customers WHERE rests_on_arrival AND EXISTS (SELECT 1 FROM delivery_verdicts"
+                " WHERE customer_id = _customers.id AND received_at = _customers.as_of)"
+            ).fetchone()
+            ruled = {row[0]: row for row in mirror.execute(_RULED)}
+        if resting is not None:
+            raise Broken(f"customer {resting[0]} rests on an arrival, though its stamp was in order")
+        before: dict[int, tuple[str, str | None]] = {}
+        for name, body in bodies.items():
+            _, customer_id, verdict, reason, applied_at, as_of = ruled[name]
+            at, known = before.get(customer_id, ("", None))
+            if verdict in {"applied", "stale"} and at == applied_at and known is not None:
+                apart = datetime.fromisoformat(json.loads(body)["updated_at"]) - datetime.fromisoformat(known)
+                if abs(apart.total_seconds()) <= WINDOW_SECONDS and reason != "ambiguous":
+                    raise Broken(f"delivery {name} lies {apart} from the one before: {verdict}, {reason}")
+            before[customer_id] = (applied_at, as_of)
 
     def check_figures(self) -> None:
         """Check that the figures of the status are those of the rows. Raises Broken."""
