@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -195,26 +195,32 @@ async def test_deliveries_that_could_not_be_stored_are_a_gap(quiet: Any) -> None
     await writer.close()
 
 
+@pytest.mark.parametrize("transactions", [0, 1])
 async def test_a_gap_is_noticed_once_whenever_the_worker_is_killed(
-    listening: Any, monkeypatch: pytest.MonkeyPatch
+    listening: Any, monkeypatch: pytest.MonkeyPatch, transactions: int
 ) -> None:
-    """Killed before the transaction, the next worker notices it; killed after it, it remembers."""
+    """Killed after so many transactions, the next worker notices what this one did not, and not twice."""
     await restart(listening, 60)
+    noting, left = Mirror.noting, transactions
 
-    def die(*_: Any, **__: Any) -> Any:
-        raise asyncio.CancelledError
+    def die(self: Mirror, **fields: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise asyncio.CancelledError
+        return noting(self, **fields)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, suppress(asyncio.CancelledError):
         patch.setattr(Mirror, "noting", die)
-        with pytest.raises(asyncio.CancelledError):
-            await look(listening)
-    await listening.reopen()
-    assert due(listening) is None
-    await look(listening)
-    assert due(listening) == "gap"
-    await listening.reopen()
-    assert due(listening) == "gap"
+        await look(listening)
+    for _ in range(2):
+        await listening.reopen()
+        await look(listening)
+        assert due(listening) == "gap"
     worker = await look(listening)
+    await work(listening, worker)
+    listening.skip(TOGETHER.total_seconds())
+    await look(listening, worker)
     await work(listening, worker)
     assert sweeps(listening) == ["backfill", "gap"]
 
@@ -239,6 +245,9 @@ async def test_another_inbox_is_one_gap_and_begins_anew(listening: Any, tmp_path
     inbox_path(listening.directory).unlink()
     other.rename(inbox_path(listening.directory))
     worker = await look(listening)
+    gap = await newest_gap(listening.engine.mirror)
+    assert gap is not None
+    assert (gap.what, gap.until) == ("The inbox was replaced", None)  # and its starts were none beside it
     assert due(listening) == "gap"
     await work(listening, worker)
     listening.skip(600)
