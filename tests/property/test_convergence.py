@@ -7,17 +7,19 @@ with the rows. At the end a deep reconciliation makes everything right.
 
 import asyncio
 import json
+import os
 import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import httpx2
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -69,6 +71,19 @@ def migrated() -> bytes:
         return mirror_path(Path(directory)).read_bytes()
 
 
+class Network(httpx2.AsyncBaseTransport):
+    """The way to upstream; something may happen when upstream has answered and nobody knows it yet."""
+
+    def __init__(self, sandbox: Sandbox, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._way = AppTransport(create_app(sandbox, Courier(sandbox)))
+        self._meanwhile = meanwhile
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await self._way.handle_async_request(request)
+        await self._meanwhile()
+        return response
+
+
 class Life(RuleBasedStateMachine):
     """One company. `silent` holds whom upstream has changed without a word that will ever come."""
 
@@ -78,9 +93,11 @@ class Life(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp())
         mirror_path(self.directory).write_bytes(migrated())
         self.now = NOON
-        self.flying: list[tuple[int, str, bytes]] = []
+        self.flying: list[tuple[int, str, dict[str, Any]]] = []
         self.arrived: list[Delivery] = []
         self.silent: set[int] = set()
+        self.meanwhile: list[int] = []
+        """Of those on their way, which come in during the next calls: places, one for each call."""
         self.subscribed: tuple[str, ...] = ATTRIBUTES
         self.stack = AsyncExitStack()
 
@@ -98,13 +115,8 @@ class Life(RuleBasedStateMachine):
     def begin(self, customers: int, shape: Any) -> None:
         given = Settings(list_shape=shape, requests_per_minute=1_000_000)
         self.sandbox = Sandbox(given, Faults(), 1, customers, clock=lambda: self.now)
-        courier = self.run(self._courier())
-        self.transport = AppTransport(create_app(self.sandbox, courier))
         self.run(self._open())
         self.reconcile(deep=False)
-
-    async def _courier(self) -> Courier:
-        return Courier(self.sandbox)
 
     async def _open(self) -> None:
         opened = open_engine(
@@ -122,7 +134,7 @@ class Life(RuleBasedStateMachine):
             ),
             "the test",
             clock=self.clock,
-            transport=self.transport,
+            transport=Network(self.sandbox, self._happen_meanwhile),
             retries=Retries.sleepless(patience=2),
             sleep=self.sleep,
         )
@@ -147,10 +159,11 @@ class Life(RuleBasedStateMachine):
         if not told:
             self.silent.add(customer.id)
             return
-        seen = customer.seen_by("sandbox-client")
-        stamp = datetime.fromtimestamp(int(self.now), UTC).isoformat()
-        body = json.dumps({**seen, "created_at": stamp, "updated_at": stamp}, default=str).encode()
+        body = {**customer.seen_by("sandbox-client"), "updated_at": self._stamp()}
         self.flying.append((customer.id, f"customers/{event}", body))
+
+    def _stamp(self) -> str:
+        return datetime.fromtimestamp(int(self.now), UTC).isoformat()
 
     @rule(values=VALUES, told=st.booleans())
     def create(self, values: dict[str, Any], *, told: bool) -> None:
@@ -172,14 +185,26 @@ class Life(RuleBasedStateMachine):
     # what happens on the way
 
     @precondition(lambda self: self.flying)
-    @rule(which=WHICH, stays=st.booleans())
-    def deliver(self, which: int, *, stays: bool) -> None:
-        """One comes in, not always the oldest; it may come a second time."""
+    @rule(which=WHICH, stays=st.booleans(), leaves_now=st.booleans())
+    def deliver(self, which: int, *, stays: bool, leaves_now: bool) -> None:
+        """One comes in, not always the oldest; it may come again, or be stamped as it leaves."""
+        self.run(self._deliver(which, stays=stays, leaves_now=leaves_now))
+
+    async def _deliver(self, which: int, *, stays: bool = False, leaves_now: bool = False) -> None:
         place = which % len(self.flying)
         _, topic, body = self.flying[place]
         if not stays:
             del self.flying[place]
-        self._arrive(topic, body)
+        stamp = {"updated_at": self._stamp()} if leaves_now else {}
+        await self._arrive(topic, json.dumps({**body, **stamp}).encode())
+
+    async def _happen_meanwhile(self) -> None:
+        if self.meanwhile and self.flying:
+            await self._deliver(self.meanwhile.pop())
+
+    @rule(which=st.lists(WHICH, min_size=1, max_size=3))
+    def let_deliveries_come_in_during_calls(self, which: list[int]) -> None:
+        self.meanwhile = which
 
     @precondition(lambda self: self.flying)
     @rule(which=WHICH)
@@ -188,13 +213,13 @@ class Life(RuleBasedStateMachine):
 
     @rule(body=st.sampled_from([b"", b"{", b'{"id": "x"}', b'{"id": 1, "company_id": 9}', b'"\\ud800"']))
     def deliver_what_cannot_be_read(self, body: bytes) -> None:
-        self._arrive("customers/updated", body)
+        self.run(self._arrive("customers/updated", body))
 
-    def _arrive(self, topic: str, body: bytes) -> None:
+    async def _arrive(self, topic: str, body: bytes) -> None:
         position = len(self.arrived) + 1
         delivery = Delivery(position, f"delivery-{position:04}", COMPANY, topic, self.clock(), {}, body)
         self.arrived.append(delivery)
-        self.run(self.engine.applier.apply([delivery]))
+        await self.engine.applier.apply([delivery])
 
     @precondition(lambda self: self.arrived)
     @rule(which=WHICH)
@@ -350,8 +375,7 @@ class Life(RuleBasedStateMachine):
         self.sandbox.calls._asked.clear()
         self.sandbox.change(self.sandbox.faults, {"read_lag_seconds": 0})
         while self.flying:
-            _, topic, body = self.flying.pop()
-            self._arrive(topic, body)
+            self.run(self._deliver(-1))
         self.now += LONG
         report = self.run(self.engine.reconciler.reconcile(Request(deep=True)))
         assert self._wrong() == {}
@@ -365,7 +389,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 Life.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=int(os.environ.get("MIRROR_LIVES", "25")),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
