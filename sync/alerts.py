@@ -54,11 +54,12 @@ class Pager:
             await self._call("GET", self._heartbeat_url, None)
 
     async def _call(self, method: str, address: SecretStr, message: Mapping[str, Any] | None) -> None:
-        url = httpx2.URL(address.get_secret_value())
-        host = url.host
+        host = "the address"
         try:
+            url = httpx2.URL(address.get_secret_value())
+            host = url.host
             answer = await self._client(host in _LOOPBACK).request(method, url, json=message)
-        except (httpx2.HTTPError, OSError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise Untold(f"{host} could not be reached ({type(error).__name__})") from None
         if not answer.is_success:
             raise Untold(f"{host} answered {answer.status_code}")

@@ -187,13 +187,22 @@ async def test_who_does_not_answer_is_told_later_in_order(watched: Any, on_call:
     assert on_call.heard == [("upstream", "open"), ("upstream", "closed")]
 
 
-async def test_an_address_that_nobody_has_is_told_without_its_path(watched: Any) -> None:
-    await watched.reopen(MIRROR_ALERT_URL="http://127.0.0.1:9/secret-path")
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("http://127.0.0.1:9/secret-path", "127.0.0.1 could not be reached (ConnectError)"),
+        ("http://\u00ad/secret-path", "the address could not be reached (InvalidURL)"),
+    ],
+)
+async def test_an_address_that_nobody_has_is_told_without_its_path(
+    watched: Any, address: str, why: str
+) -> None:
+    await watched.reopen(MIRROR_ALERT_URL=address)
     await refuse(watched, since=HOUR)
     with structlog.testing.capture_logs() as log:
         await pass_on(watch_of(watched))
     (untold,) = [line["event"] for line in log if line["action"] == "alert_untold"]
-    assert untold == "An alert was not told, and will be: 127.0.0.1 could not be reached (ConnectError)."
+    assert untold == f"An alert was not told, and will be: {why}."
     assert "secret-path" not in repr(watched.engine.settings)
 
 
