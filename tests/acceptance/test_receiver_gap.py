@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sync.alerts import SECONDS
 from sync.demo.comparison import wrong_rows
 
 TOLD_SECONDS = 40.0
@@ -96,3 +97,34 @@ async def test_what_was_lost_while_the_receiver_was_dead_is_found_and_told(
     assert status["alerts"] == []
     assert shop.value("SELECT count(*) FROM _sweeps") == 2
     assert len(on_call.told) == 2
+
+
+async def test_an_address_that_hangs_holds_up_neither_the_work_nor_the_stop(shop: Any) -> None:
+    await shop.open(customers=5)
+    asked = asyncio.Event()
+    hung: list[asyncio.StreamWriter] = []
+
+    async def hang(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hung.append(writer)
+        asked.set()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        inbox = await shop.inbox()
+        await inbox.writer.append(5678, "customers/updated", {}, b"no JSON")  # somebody must look at it
+        worker = await shop.quiet_worker(MIRROR_ALERT_URL=address)
+        async with asyncio.timeout(TOLD_SECONDS):
+            await asked.wait()
+        await inbox.append(shop.ids[0], "Awake")
+        await shop.until(lambda: shop.value("SELECT sum(count) FROM _verdict_counts") == 2)
+        code, seconds = await worker.stops()
+        assert (code, worker.sentences) == (0, [])
+        assert seconds < SECONDS - 2  # it did not wait for the answer
+        assert [one["name"] for one in shop.rows("SELECT * FROM _alerts WHERE open_told_at IS NULL")] == [
+            "quarantined"
+        ]
+    finally:
+        server.close()
+        for writer in hung:
+            writer.close()
