@@ -10,6 +10,7 @@ from random import Random
 import httpx2
 import structlog
 
+from receiver.database import is_unavailable
 from sync.apply import Applier
 from sync.budget import keep_budget, kept_budget
 from sync.concerns import to_read
@@ -106,9 +107,19 @@ async def open_engine(
             try:
                 yield engine
             finally:
-                await engine.keep_budget()
+                await _keep_budget_if_it_can_be(engine)
     finally:
         await mirror.close()
+
+
+async def _keep_budget_if_it_can_be(engine: Engine) -> None:
+    """Store it before the end; a full disk must not turn a stop into a failure for a second of budget."""
+    try:
+        await engine.keep_budget()
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        _log.warning(f"The call budget could not be stored: {error}", action="budget_not_stored")
 
 
 def _rate(settings: WorkerSettings, auth: Auth) -> float:

@@ -148,8 +148,15 @@ class Deletions:
 
     async def _prove_access(self) -> None:
         """See to it that a later call of the same company and credentials gave 200."""
-        if not any(self._is_unproven(customer_id) for customer_id in self._missing):
-            return
+        if any(self._is_unproven(customer_id) for customer_id in self._missing):
+            await self._ask_for_proof()
+
+    async def prove_access_since(self, sent: int) -> None:
+        """See to it that a call begun after `Read.sent` gave 200. Raises KountaError when none does."""
+        if not self._kounta.proven_after(sent):
+            await self._ask_for_proof()
+
+    async def _ask_for_proof(self) -> None:
         try:
             async with aclosing(self._kounta.pages()) as pages:
                 await anext(pages)
@@ -163,7 +170,7 @@ class Deletions:
             now = self._clock()
             async with self._mirror.batch([one.customer_id for one in part], now) as batch:
                 for one in part:
-                    reason = Reason.UNLISTED if one.live else Reason.CONFIRMATION
+                    reason = Reason.CONTRADICTED if one.live else Reason.CONFIRMATION
                     batch.doubt(one.customer_id, reason, now)
 
     async def _apply(self, going: Sequence[HeldDelete]) -> frozenset[int]:

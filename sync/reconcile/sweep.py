@@ -329,6 +329,8 @@ class Sweeper:
             async with self._mirror.batch(ids, now) as batch:
                 for customer_id in ids:
                     decision = compare_unlisted(batch.records[customer_id], now)
+                    if decision.doubt is not None:
+                        batch.settle(customer_id)  # this says more than what was known against it so far
                     self._leave(batch, decision, walk.source)
                     walk.swept.unlisted += decision.doubt is not None
             after = ids[-1]

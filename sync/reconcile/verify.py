@@ -55,6 +55,8 @@ class Verifier:
         self._lens = lens
         self._timing = timing
         self._clock = clock
+        self._missed: dict[int, int] = {}
+        """Customer -> `Read.sent` of the 404 that nothing had announced: it is asked for once more."""
 
     async def verify_all(self, doubts: Sequence[Doubt], note: Note = lambda *_: None) -> None:
         """Read these customers, some at once, in their order. No customer may be among them twice.
@@ -89,6 +91,8 @@ class Verifier:
         customer_id = doubt.customer_id
         progress, successes = self._mirror.progress, self._kounta.successes
         try:
+            if customer_id in self._missed:
+                await self._deletions.prove_access_since(self._missed[customer_id])
             read = await self._kounta.read(customer_id, priority=doubt.priority)
         except KountaThrottled:
             raise
@@ -107,7 +111,7 @@ class Verifier:
             note(customer_id, Outcome.FAILED, str(error))
             return
         try:
-            outcome = await self._take(customer_id, read, progress, sampled=sampled)
+            outcome = await self._take(doubt, read, progress, sampled=sampled)
         except UnreadableError as error:
             why = f"customer {customer_id} cannot be stored: {error}"
             await self._put_off(doubt, why, asked=False)
@@ -123,7 +127,8 @@ class Verifier:
                 batch.doubt(doubt.customer_id, doubt.reason, now)
             batch.put_off(doubt.customer_id, now, self._timing, asked=asked)
 
-    async def _take(self, customer_id: int, read: Read, seen: Progress, *, sampled: bool) -> Outcome:
+    async def _take(self, read_for: Doubt, read: Read, seen: Progress, *, sampled: bool) -> Outcome:
+        customer_id = read_for.customer_id
         async with self._mirror.batch([customer_id], self._clock()) as batch:
             fenced = is_fenced(
                 batch.records.get(customer_id),
@@ -135,12 +140,13 @@ class Verifier:
             if fenced:
                 return self._fence(batch, customer_id, read, seen)
             if read.customer is None:
-                return self._miss(batch, customer_id, read, seen, sampled=sampled)
+                return self._miss(batch, read_for, read, seen, sampled=sampled)
             return self._accept(batch, read.customer, read, seen, sampled=sampled)
 
     def _accept(
         self, batch: Batch, customer: Customer, read: Read, seen: Progress, *, sampled: bool
     ) -> Outcome:
+        self._missed.pop(customer.id, None)
         record = batch.records.get(customer.id)
         decision = accept(record, self._snapshot(customer, read, seen), self._lens.subscription)
         count_repair(batch, decision, record, batch.doubts.get(customer.id))
@@ -150,12 +156,16 @@ class Verifier:
         batch.settle(customer.id)
         return outcome_of(decision, record)
 
-    def _miss(self, batch: Batch, customer_id: int, read: Read, seen: Progress, *, sampled: bool) -> Outcome:
+    def _miss(self, batch: Batch, read_for: Doubt, read: Read, seen: Progress, *, sampled: bool) -> Outcome:
+        customer_id = read_for.customer_id
         record, doubt = batch.records.get(customer_id), batch.doubts.get(customer_id)
         if sampled:
             count_sampled(batch, differs=True)
-        if record is not None and record.deleted_at is None and not _was_missed_before(doubt):
+        was_missed = read_for.reason is Reason.UNLISTED or customer_id in self._missed
+        if record is not None and record.deleted_at is None and not was_missed:
+            self._missed[customer_id] = read.sent
             return self._miss_first(batch, record, doubt)
+        self._missed.pop(customer_id, None)
         if record is not None:
             batch.hold_delete(customer_id, read.answered_at)
             missing = Missing(read.asked_at, read.answered_at, seen.position, seen.revision, read.sent)
@@ -170,16 +180,17 @@ class Verifier:
         return Outcome.UNKNOWN
 
     def _miss_first(self, batch: Batch, record: Record, doubt: Doubt | None) -> Outcome:
-        """Ask again for a customer that nothing else says is gone: access may be lost for a moment."""
+        """Ask again for a customer that no list has left out: access may be lost for a moment."""
         now = self._clock()
         batch.records[record.customer_id] = replace(record, read_at=now)
         asked = doubt is not None and doubt.asked
         batch.settle(record.customer_id)
-        batch.doubt(record.customer_id, Reason.UNLISTED, now + self._timing.read_after, asked=asked)
+        batch.doubt(record.customer_id, Reason.CONTRADICTED, now + self._timing.read_after, asked=asked)
         return Outcome.FENCED
 
     def _fence(self, batch: Batch, customer_id: int, read: Read, seen: Progress) -> Outcome:
         now = self._clock()
+        self._missed.pop(customer_id, None)
         if read.customer is not None:
             snapshot = self._snapshot(read.customer, read, seen)
             record = batch.records.get(customer_id)
@@ -200,11 +211,6 @@ class Verifier:
         return self._lens.customer(
             customer, arrived_at=read.answered_at, position=seen.position, source=Source.VERIFICATION
         )
-
-
-def _was_missed_before(doubt: Doubt | None) -> bool:
-    """Whether a list has left the customer out, or a read has been answered 404 before."""
-    return doubt is not None and doubt.reason is Reason.UNLISTED
 
 
 def _gravest(errors: ExceptionGroup[Exception]) -> Exception:

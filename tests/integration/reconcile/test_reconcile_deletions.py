@@ -123,6 +123,9 @@ async def test_a_404_of_an_earlier_process_deletes_nothing_by_itself(
     quiet: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have been killed while access was lost, and its credentials may be others now."""
+    unlisted = quiet.ids[0]
+    async with quiet.engine.mirror.batch([unlisted], quiet.clock()) as batch:
+        batch.doubt(unlisted, Reason.UNLISTED, quiet.clock())
     quiet.break_down(lost_access="404")
 
     async def killed(*_: object) -> None:
@@ -130,12 +133,12 @@ async def test_a_404_of_an_earlier_process_deletes_nothing_by_itself(
 
     monkeypatch.setattr(quiet.engine.deletions, "settle", killed)
     with pytest.raises(asyncio.CancelledError):
-        await quiet.reconcile(customer_id=quiet.ids[0])
+        await quiet.reconcile(customer_id=unlisted)
     assert (await quiet.figures()).held_deletes == 1
     quiet.break_down(lost_access="no")
     await quiet.reopen()
     assert (await quiet.reconcile()).deleted == 0
-    assert (await quiet.figures()).doubts == {Reason.UNLISTED.value: 1}
+    assert (await quiet.figures()).doubts == {Reason.CONTRADICTED.value: 1}
     assert (await quiet.reconcile()).unchanged == 60
     assert quiet.wrong == {}
 
@@ -265,7 +268,7 @@ async def test_a_customer_asked_for_by_id(quiet: Any) -> None:
     quiet.update(silent, phone="000")
     assert await quiet.reconcile(customer_id=silent) == Report(read=1, updated=1, calls=1)
     quiet.delete(gone)
-    assert await quiet.reconcile(customer_id=gone) == Report(read=1, deleted=1, calls=3)
+    assert await quiet.reconcile(customer_id=gone) == Report(read=1, deleted=1, calls=4)
     quiet.skip(60)
     assert await quiet.reconcile(customer_id=gone) == Report(read=1, unchanged=1, calls=2)
     assert quiet.wrong == {}
@@ -287,6 +290,18 @@ async def test_a_moment_without_access_deletes_nobody(quiet: Any) -> None:
         quiet.skip(60)
     assert quiet.wrong == {}
     assert (await quiet.figures()).deleted == 0
+
+
+async def test_two_reads_without_access_delete_nobody_either(quiet: Any) -> None:
+    alive = quiet.ids[5]
+    quiet.break_down(lost_access="404")
+    with pytest.raises(KountaAccessLost):
+        await quiet.reconcile(customer_id=alive)
+    quiet.skip(60)
+    quiet.break_down(lost_access="no")
+    while await Worker(quiet.engine)._verify_some():
+        pass
+    assert quiet.wrong == {}
 
 
 async def test_deletions_held_are_told_once_and_not_each_second(
