@@ -74,13 +74,13 @@ def migrated() -> bytes:
 class Network(httpx2.AsyncBaseTransport):
     """The way to upstream; something may happen when upstream has answered and nobody knows it yet."""
 
-    def __init__(self, sandbox: Sandbox, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, sandbox: Sandbox, meanwhile: Callable[[str], Awaitable[None]]) -> None:
         self._way = AppTransport(create_app(sandbox, Courier(sandbox)))
         self._meanwhile = meanwhile
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await self._way.handle_async_request(request)
-        await self._meanwhile()
+        await self._meanwhile(request.url.path)
         return response
 
 
@@ -96,8 +96,8 @@ class Life(RuleBasedStateMachine):
         self.flying: list[tuple[int, str, dict[str, Any]]] = []
         self.arrived: list[Delivery] = []
         self.silent: set[int] = set()
-        self.meanwhile: list[int] = []
-        """Of those on their way, which come in during the next calls: places, one for each call."""
+        self.meanwhile: list[tuple[int, bool]] = []
+        """What comes in during the next calls: one on its way, or one about a change of just then."""
         self.subscribed: tuple[str, ...] = ATTRIBUTES
         self.stack = AsyncExitStack()
 
@@ -155,7 +155,7 @@ class Life(RuleBasedStateMachine):
     def ids(self) -> list[int]:
         return sorted(customer["id"] for customer in self.sandbox.company.truth())
 
-    def _say(self, customer: Any, event: str, told: bool) -> None:  # noqa: FBT001 - a rule's own word
+    def _say(self, customer: Any, event: str, *, told: bool) -> None:
         if not told:
             self.silent.add(customer.id)
             return
@@ -168,19 +168,19 @@ class Life(RuleBasedStateMachine):
     @rule(values=VALUES, told=st.booleans())
     def create(self, values: dict[str, Any], *, told: bool) -> None:
         given = {"first_name": "New", "email": f"new{self.now}@kounta.example", **values}
-        self._say(self.sandbox.company.create(given, announce=False), "created", told)
+        self._say(self.sandbox.company.create(given, announce=False), "created", told=told)
 
     @rule(which=WHICH, values=VALUES, told=st.booleans())
     def update(self, which: int, values: dict[str, Any], *, told: bool) -> None:
         if self.ids:
             id_ = self.ids[which % len(self.ids)]
-            self._say(self.sandbox.company.update(id_, values, announce=False), "updated", told)
+            self._say(self.sandbox.company.update(id_, values, announce=False), "updated", told=told)
 
     @rule(which=WHICH, told=st.booleans())
     def delete(self, which: int, *, told: bool) -> None:
         if self.ids:
             id_ = self.ids[which % len(self.ids)]
-            self._say(self.sandbox.company.delete(id_, announce=False), "deleted", told)
+            self._say(self.sandbox.company.delete(id_, announce=False), "deleted", told=told)
 
     # what happens on the way
 
@@ -198,13 +198,21 @@ class Life(RuleBasedStateMachine):
         stamp = {"updated_at": self._stamp()} if leaves_now else {}
         await self._arrive(topic, json.dumps({**body, **stamp}).encode())
 
-    async def _happen_meanwhile(self) -> None:
-        if self.meanwhile and self.flying:
-            await self._deliver(self.meanwhile.pop())
+    @rule(what=st.lists(st.tuples(WHICH, st.booleans()), min_size=1, max_size=3))
+    def let_deliveries_come_in_during_calls(self, what: list[tuple[int, bool]]) -> None:
+        self.meanwhile = what
 
-    @rule(which=st.lists(WHICH, min_size=1, max_size=3))
-    def let_deliveries_come_in_during_calls(self, which: list[int]) -> None:
-        self.meanwhile = which
+    async def _happen_meanwhile(self, path: str) -> None:
+        if not self.meanwhile:
+            return
+        which, changes = self.meanwhile.pop()
+        read = [id_ for id_ in self.ids if path.endswith(f"/{id_}.json")]
+        if changes and read:
+            changed = self.sandbox.company.update(read[0], {"last_name": f"M{self.now}"}, announce=False)
+            self._say(changed, "updated", told=True)
+            await self._deliver(-1)
+        elif self.flying:
+            await self._deliver(which)
 
     @precondition(lambda self: self.flying)
     @rule(which=WHICH)
