@@ -130,8 +130,9 @@ class Judge:
             _, customer_id, verdict, reason, applied_at, as_of = ruled[name]
             at, known = before.get(customer_id, ("", None))
             if verdict in {"applied", "stale"} and at == applied_at and known is not None:
-                apart = datetime.fromisoformat(json.loads(body)["updated_at"]) - datetime.fromisoformat(known)
-                if abs(apart.total_seconds()) <= WINDOW_SECONDS and reason != "ambiguous":
+                stamp = datetime.fromisoformat(json.loads(body)["updated_at"])
+                apart = abs(stamp - datetime.fromisoformat(known))
+                if apart.total_seconds() <= WINDOW_SECONDS and reason != "ambiguous":
                     raise Broken(f"delivery {name} lies {apart} from the one before: {verdict}, {reason}")
             before[customer_id] = (applied_at, as_of)
 

@@ -55,18 +55,18 @@ def plan(seed: int) -> Plan:
     """Draw everything from the seed."""
     chance = Random(f"plan {seed}")
     ordered = chance.random() < 0.45
-    seconds = chance.uniform(30, 75)
+    seconds = chance.uniform(25, 60)
     read_lag = chance.choice((0, 2, 5, 10))
     return Plan(
         seed=seed,
         ordered=ordered,
         from_nothing=seed % 20 == 0,
-        customers=chance.randint(4, 36),
+        customers=chance.randint(3, 32),
         seconds=seconds,
-        edits_per_second=chance.randint(20, 60) / seconds,
+        edits_per_second=chance.randint(12, 45) / seconds,
         read_lag=read_lag,
         sweep_seconds=chance.choice((40, 90, 21_600)),
-        tick_seconds=chance.choice((4.0, 8.0, 12.0)),
+        tick_seconds=chance.choice((5.0, 10.0, 15.0)),
         settings=_settings(chance),
         faults=_faults(chance, read_lag, ordered=ordered),
         troubles=tuple(sorted(_troubles(chance, seconds, ordered=ordered), key=lambda one: one.at)),

@@ -15,7 +15,7 @@ from sync.reconcile import verify
 from tests.simulation.seed import Outcome, simulate
 
 ROOT = Path(__file__).parents[2]
-SEEDS = range(1, 22)
+SEEDS = range(1, 25)
 
 
 @cache
