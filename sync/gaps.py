@@ -72,7 +72,7 @@ class Gaps:
         The first look at an inbox only remembers where it begins.
         """
         now = self._clock()
-        if self._looked_at is not None and now - self._looked_at < timedelta(seconds=LOOK_SECONDS):
+        if self._looked_at is not None and abs(now - self._looked_at) < timedelta(seconds=LOOK_SECONDS):
             return None
         self._looked_at = now
         progress = self._mirror.progress
@@ -140,10 +140,14 @@ class Gaps:
 
     async def _is_too_soon(self, starts: Sequence[Start], now: datetime) -> bool:
         """Say whether to wait: for a receiver that has just started, or for more restarts in a row."""
-        if starts and now - starts[-1].started_at < LISTENS_AFTER and now - starts[0].started_at < TOGETHER:
+        if (
+            starts
+            and abs(now - starts[-1].started_at) < LISTENS_AFTER  # a clock may have stepped back since
+            and abs(now - starts[0].started_at) < TOGETHER
+        ):
             return True
         newest = await newest_gap(self._mirror)
-        return newest is not None and newest.until is not None and now - newest.noticed_at < TOGETHER
+        return newest is not None and newest.until is not None and abs(now - newest.noticed_at) < TOGETHER
 
 
 async def _starts(inbox: InboxReader, seen: int) -> tuple[Start | None, list[Start]]:

@@ -56,8 +56,8 @@ class Watch:
         self._answered = answers()
         self._beaten_at: datetime | None = None
         self._looking = asyncio.Lock()
-        self._failures = 0
-        self._not_before: datetime | None = None
+        self._failed_at: datetime | None = None
+        self._pause = FIRST_PAUSE
 
     def moved(self, loop: str) -> None:
         """Note that a loop has come round."""
@@ -87,7 +87,7 @@ class Watch:
             return
         now = self._clock()
         await self._mirror.note(alive_at=now)
-        if self._pager.heartbeats and (self._beaten_at is None or now - self._beaten_at >= BEAT):
+        if self._pager.heartbeats and (self._beaten_at is None or abs(now - self._beaten_at) >= BEAT):
             self._beaten_at = now
             try:
                 await self._pager.beat()
@@ -122,7 +122,7 @@ class Watch:
     async def tell(self) -> None:
         """Tell what nobody was told yet, in order; after a failure, again later."""
         now = self._clock()
-        if self._not_before is not None and now < self._not_before:
+        if self._failed_at is not None and abs(now - self._failed_at) < self._pause:
             return
         try:
             for alert in await untold_alerts(self._mirror):
@@ -133,12 +133,11 @@ class Watch:
                     await self._pager.alert(self._message(alert, "closed"))
                     await note_told(self._mirror, alert, self._clock(), closed=True)
         except Untold as why:
-            self._failures += 1
-            pause = min(FIRST_PAUSE * (1 << min(self._failures - 1, 10)), LONGEST_PAUSE)
-            self._not_before = now + pause
+            self._pause = FIRST_PAUSE if self._failed_at is None else min(2 * self._pause, LONGEST_PAUSE)
+            self._failed_at = now
             _log.warning(f"An alert was not told, and will be: {why}.", action="alert_untold")
         else:
-            self._failures, self._not_before = 0, None
+            self._failed_at = None
 
     def _message(self, alert: Alert, state: str) -> dict[str, Any]:
         closed_at = alert.closed_at if state == "closed" else None

@@ -257,6 +257,20 @@ async def test_another_inbox_is_one_gap_and_begins_anew(listening: Any, tmp_path
     assert listening.engine.mirror.progress.starts_seen == 5
 
 
+async def test_a_clock_that_stepped_back_hides_no_gap(listening: Any) -> None:
+    worker = Worker(listening.engine)
+    await look(listening, worker)
+    await restart(listening, 60)
+    listening.skip(-3600)
+    await look(listening, worker)
+    assert due(listening) == "gap"
+    await work(listening, worker)
+    listening.skip(-3600)
+    await restart(listening, 60)
+    await look(listening, worker)
+    assert due(listening) == "gap"
+
+
 async def test_once_sees_a_gap_too(listening: Any) -> None:
     listening.update(listening.ids[0], first_name="Unheard")
     await restart(listening, 60)
