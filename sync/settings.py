@@ -46,7 +46,7 @@ def _watcher(address: SecretStr) -> SecretStr:
     """Check an address that somebody else gave; its path may be a secret."""
     url = urlsplit(address.get_secret_value().strip())
     if url.scheme not in {"http", "https"} or not url.hostname or not _has_port(url):
-        raise ValueError("it should be an address, https://…")
+        raise ValueError("it should be something like https://watch.example.com/mirror")
     return SecretStr(address.get_secret_value().strip())
 
 

@@ -17,7 +17,9 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOUNTA_CLIENT_SECRET", "s3cret")
 
 
-@pytest.mark.parametrize("name", ["MIRROR_PUBLIC_URL", "KOUNTA_AUTHORIZE_URL"])
+@pytest.mark.parametrize(
+    "name", ["MIRROR_PUBLIC_URL", "KOUNTA_AUTHORIZE_URL", "MIRROR_ALERT_URL", "MIRROR_HEARTBEAT_URL"]
+)
 @pytest.mark.parametrize(
     "value",
     [
@@ -42,6 +44,19 @@ def test_an_address_that_holds_none_is_repeated(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MIRROR_PUBLIC_URL", "mirror.example.com")
     with pytest.raises(SettingsError, match=r"^MIRROR_PUBLIC_URL cannot be 'mirror.example.com': it should"):
         WorkerSettings.load()
+
+
+def test_the_addresses_of_those_who_watch_may_be_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIRROR_HEARTBEAT_URL", "https://watch.example.com/hunter2")
+    kept = tmp_path / "alert_url"
+    kept.write_text("https://watch.example.com/alerts?token=hunter2\n")
+    monkeypatch.setenv("MIRROR_ALERT_URL_FILE", str(kept))
+    settings = WorkerSettings.load()
+    assert "hunter2" not in repr(settings)
+    assert settings.alert_url is not None
+    assert settings.alert_url.get_secret_value() == "https://watch.example.com/alerts?token=hunter2"
 
 
 def test_a_key_that_is_short_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
