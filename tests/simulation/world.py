@@ -277,6 +277,7 @@ async def _slowly(seconds: float) -> None:
 
 
 def words(error: BaseException) -> str:
+    """Say in one line what it was."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
