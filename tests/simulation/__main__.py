@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 
 from tests.simulation.seed import Outcome, simulate
 
@@ -19,21 +20,26 @@ def main() -> int:
     given = parser.parse_args()
     seeds = [given.seed] if given.seed is not None else range(given.first, given.first + given.count)
     outcomes: list[Outcome] = []
-    for seed in seeds:
-        outcome = simulate(seed, keep_trace=given.trace)
-        outcomes.append(outcome)
-        if given.trace:
-            print("\n".join(outcome.trace))  # noqa: T201 - it is what was asked for
-        if outcome.broken:
-            print(f"scripts/simulate --seed {seed}: {outcome.broken}", flush=True)  # noqa: T201 - a command's answer
-            if given.stop:
+    with suppress(KeyboardInterrupt):  # what was run until then is told
+        for seed in seeds:
+            outcomes.append(simulate(seed, keep_trace=given.trace))
+            tell(outcomes[-1], alone=given.seed is not None)
+            if outcomes[-1].broken and given.stop:
                 break
-        elif given.seed is not None:
-            print(f"seed {seed}: trace {outcome.digest}")  # noqa: T201 - a command's answer
-        if sys.stderr.isatty():
-            print(f"\r{len(outcomes)}", end="", file=sys.stderr)  # noqa: T201 - how far it is
+            if sys.stderr.isatty():
+                print(f"\r{len(outcomes)}", end="", file=sys.stderr)  # noqa: T201 - how far it is
     print(summary(outcomes))  # noqa: T201 - a command's answer
-    return 1 if any(outcome.broken for outcome in outcomes) else 0
+    return 1 if any(outcome.broken for outcome in outcomes) or not outcomes else 0
+
+
+def tell(outcome: Outcome, *, alone: bool) -> None:
+    """Print the trace, if it was kept, and what was broken."""
+    if outcome.trace:
+        print("\n".join(outcome.trace))  # noqa: T201 - it is what was asked for
+    if outcome.broken:
+        print(f"scripts/simulate --seed {outcome.seed}: {outcome.broken}", flush=True)  # noqa: T201 - a command's answer
+    elif alone:
+        print(f"seed {outcome.seed}: trace {outcome.digest}")  # noqa: T201 - a command's answer
 
 
 def summary(outcomes: list[Outcome]) -> str:
@@ -46,7 +52,7 @@ def summary(outcomes: list[Outcome]) -> str:
         f"{sum(one.calls for one in outcomes)} calls, {sum(one.kills for one in outcomes)} kills, "
         f"{sum(one.disk_failures for one in outcomes)} failures of a disk; "
         f"{sum(one.wrong_before for one in outcomes)} rows were wrong before the end, "
-        f"{sum(one.wrong_after for one in outcomes)} after it; {seconds / len(outcomes):.2f} s a seed"
+        f"{sum(one.wrong_after for one in outcomes)} after it; {seconds / max(1, len(outcomes)):.2f} s a seed"
     )
 
 
