@@ -44,7 +44,8 @@ def main() -> None:
         result = app(exit_on_error=False, print_error=False, result_action="return_value")
     except Exception as error:  # noqa: BLE001 - the last place where it can become a sentence
         sentence, code = explained(error)
-        sys.stderr.write(sentence.strip() + "\n")
+        sentence = sentence.strip()
+        sys.stderr.write(f"{sentence[:1].upper()}{sentence[1:]}\n")
         sys.exit(code)
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")

@@ -259,7 +259,7 @@ def _way(*ways: Mapping[str, str | None]) -> dict[str, str]:
         raise UsageError(f"Look a customer up in one way: {_WAYS}.")
     missing = [f"--{name.replace('_', '-')}" for name, value in asked[0].items() if value is None]
     if missing:
-        raise UsageError(f"A look-up by name and phone needs all three; {', '.join(missing)} is missing.")
+        raise UsageError(f"A look-up by name and phone needs all three. Missing: {', '.join(missing)}.")
     return dict(checked({name: value for name, value in asked[0].items() if value is not None}))
 
 

@@ -33,6 +33,7 @@ class Service:
         self._environment = {**os.environ, **environment}
         self._directory = directory
         self._process: Process | None = None
+        self._lives = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -60,6 +61,10 @@ class Service:
             process.kill()
             await process.wait()
 
+    async def until_alive(self) -> None:
+        """Wait until it was started, after whatever has ended it."""
+        await self._lives.wait()
+
     def kill(self) -> None:
         """End the process as `kill -9` does; it is started anew."""
         if self._process is not None and self._process.returncode is None:
@@ -84,11 +89,13 @@ class Service:
                 stderr=log,
                 start_new_session=True,
             )
+        self._lives.set()
 
     async def _keep_alive(self) -> None:
         failures = 0
         while self._process is not None and failures < MOST_FAILURES:
             failures += await self._process.wait() != -signal.SIGKILL
+            self._lives.clear()
             self.deaths += 1
             await asyncio.sleep(0.2)
             await self._start()

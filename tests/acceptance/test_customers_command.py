@@ -285,7 +285,7 @@ async def test_a_worker_that_is_killed_meanwhile_leaves_no_false_advice(
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        ("find --first-name Jamie", "--last-name, --phone is missing"),
+        ("find --first-name Jamie", "Missing: --last-name, --phone"),
         ("create --first-name Jamie", "needs an e-mail address or a phone"),
         ("""update 7 --shipping-address '{"country": "Australia"}'""", "AU is meant"),
         ("update 7", "would update nothing"),

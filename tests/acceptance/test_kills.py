@@ -159,7 +159,9 @@ async def test_twenty_kills_under_load_lose_nothing_that_was_answered_and_apply_
             for number in range(KILLS):
                 await relay.hears(5)
                 await asyncio.sleep(chance.uniform(0, 0.3))
-                (receiver if number % 2 else worker).kill()
+                victim = receiver if number % 2 else worker
+                await victim.until_alive()  # the kill before this one may be just over
+                victim.kill()
             async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
                 await client.post(f"{control}/settle")
                 await answers(f"http://127.0.0.1:{port}/readyz")

@@ -14,7 +14,7 @@ from sync.kounta import KountaRefused
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        ("find --first-name Jamie", "--last-name, --phone is missing"),
+        ("find --first-name Jamie", "Missing: --last-name, --phone"),
         ("find", "in one way"),
         ("find --email a@b.example --mobile 1", "in one way"),
         ("find --email ''", "needs a value"),
