@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -89,6 +90,7 @@ class Shop:
             clock=self.clock,
             retries=Retries.sleepless(patience=3),
             sleep=self.pass_time,
+            random=Random(1),
         )
         self.engine = await self._engines.enter_async_context(opened)
         return self.engine
