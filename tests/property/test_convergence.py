@@ -46,7 +46,10 @@ LONG: Final = 3700.0
 Result = TypeVar("Result")
 
 NAMES = st.sampled_from(["Ada", "Ben", "Cy"])
-VALUES = st.fixed_dictionaries(
+LISTED: Final = {"first_name", "last_name", "email"}
+"""What every list carries: a sweep must find it."""
+UNLISTED = st.sampled_from([{"phone": "02 3"}, {"tags": ["new"]}, {"primary_address": {"city": "Perth"}}])
+VALUES = UNLISTED | st.fixed_dictionaries(
     {},
     optional={
         "first_name": NAMES,
@@ -386,6 +389,11 @@ class Life(RuleBasedStateMachine):
         self.sandbox.change(self.sandbox.faults, {"read_lag_seconds": 0})
         while self.flying:
             self.run(self._deliver(-1))
+        self.now += LONG
+        assert self.run(self.engine.reconciler.reconcile(Request())).whole
+        for what in self._wrong().values():
+            assert what.startswith("differs in ")
+            assert not LISTED & set(what.removeprefix("differs in ").split(", "))
         self.now += LONG
         report = self.run(self.engine.reconciler.reconcile(Request(deep=True)))
         assert self._wrong() == {}
