@@ -264,12 +264,12 @@ def failing(shell: Shell) -> None:
 FAILURES: list[tuple[Callable[[Shell], None], Callable[[str], str], int, str]] = [
     (nothing, lambda _: "wr0ng-code", 1, "A code is good once"),
     (nothing, lambda address: re.sub("state=.*", "state=other", address), 1, "belongs to another attempt"),
-    (denied, str, 1, "the permission was not given ('access_denied')"),
+    (denied, str, 1, "The permission was not given ('access_denied')"),
     (other_company, str, 1, "This login is for Harbour Roasters (company 42), but KOUNTA_COMPANY_ID is 5678"),
     (html, str, 1, "answered 200 without tokens"),
     (failing, str, 1, "no tokens came, but 50"),
     (nothing, lambda _: "http://localhost/", 2, "holds no code"),
-    (nothing, lambda _: "", 2, "nothing was given"),
+    (nothing, lambda _: "", 2, "Nothing was given"),
 ]
 
 
@@ -437,8 +437,8 @@ async def test_force_changes_what_is_asked_for_and_keeps_the_rest(fresh: Shell) 
         ("{url}\na:b\nwr0ng\n\n", 2, "The client id should be"),
         ("{url}\nsandbox-client\n  \n\n", 2, "The client secret should be"),
         ("{url}\nsandbox-client\nwr0\x00ng\n\n", 2, "The client secret should be"),
-        ("{url}\nsandbox-client\n", 2, "stdin ended before KOUNTA_CLIENT_SECRET"),
-        ("", 2, "stdin ended before KOUNTA_API_URL"),
+        ("{url}\nsandbox-client\n", 2, "Stdin ended before KOUNTA_CLIENT_SECRET"),
+        ("", 2, "Stdin ended before KOUNTA_API_URL"),
     ],
 )
 async def test_answers_that_are_no_good_are_one_sentence_and_write_nothing(
