@@ -3,14 +3,21 @@
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from receiver.app import create_app
 from receiver.inbox import CommitFailed, InboxReader
@@ -88,7 +95,7 @@ class House:
         self.stack.push_async_callback(stop)
         return engine
 
-    async def serve(self, answer: Answer) -> str:
+    async def serve(self, answer: Answer, tls: ssl.SSLContext | None = None) -> str:
         """Stand in the way: `answer` gives bytes for the bytes of a request."""
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,10 +113,11 @@ class House:
                 await writer.drain()
             writer.close()
 
-        server = await asyncio.start_server(handle, "127.0.0.1", 0)
+        server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
         self.stack.push_async_callback(server.wait_closed)
         self.stack.callback(server.close)
-        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        port = server.sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
 
     async def forward(self, request: bytes) -> bytes:
         """Pass a request on to the receiver as it is."""
@@ -207,6 +215,82 @@ async def test_a_host_that_does_not_resolve(house: House) -> None:
     assert failed.hop is Hop.DNS
     assert "mirror.invalid" in failed.sentence
     assert house.passed == []
+
+
+class Authority:
+    """One that signs certificates, and is trusted by whoever holds `trust`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "The test's authority")])
+        now = datetime.now(UTC)
+        usage = x509.KeyUsage(
+            **dict.fromkeys(
+                ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment"], False
+            ),
+            **dict.fromkeys(["key_agreement", "encipher_only", "decipher_only"], False),
+            key_cert_sign=True,
+            crl_sign=True,
+        )
+        self._certificate = (
+            x509.CertificateBuilder(self._name, self._name, self._key.public_key())
+            .serial_number(1)
+            .not_valid_before(now - timedelta(days=365))
+            .not_valid_after(now + timedelta(days=365))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, SHA256())
+        )
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cadata=self._certificate.public_bytes(Encoding.PEM).decode())
+
+    def certify(self, name: str, days: int) -> ssl.SSLContext:
+        """Let a server be `name`, for so many days from now; a number below 0: it is over."""
+        key, until = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC) + timedelta(days=days)
+        signed_by = self._key.public_key()
+        certificate = (
+            x509.CertificateBuilder(self._name, x509.Name([]), key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(until - timedelta(days=90))
+            .not_valid_after(until)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signed_by), critical=False)
+            .sign(self._key, SHA256())
+        )
+        file = self._directory / f"{name}.pem"
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        file.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        return context
+
+
+async def test_a_ping_goes_through_a_proxy_that_speaks_tls(house: House) -> None:
+    authority = Authority(house.directory)
+    await house.receive()
+    await house.work()
+    url = await house.serve(house.forward, authority.certify("localhost", 30))
+    await house.ping(url, tls=authority.trust)
+    assert house.passed == [Hop.DNS, Hop.TLS, *EVERY_HOP[1:]]
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "told"),
+    [("localhost", -1, "expired"), ("other.example", 30, "mismatch"), ("localhost", 30, "issuer")],
+)
+async def test_a_certificate_that_is_not_to_be_trusted(house: House, name: str, days: int, told: str) -> None:
+    """It is over, another's, or signed by nobody who is known here."""
+    authority = Authority(house.directory)
+    url = await house.serve(says(200, b""), authority.certify(name, days))
+    known = Authority(house.directory) if told == "issuer" else authority
+    failed = await house.failing(url, tls=known.trust)
+    assert (failed.hop, house.passed) == (Hop.TLS, [Hop.DNS])
+    assert told in failed.sentence
+    assert "Renew it for this name with its whole chain." in failed.sentence
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b""])
