@@ -3,14 +3,15 @@
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from receiver.errors import MirrorError
+from sync.console.answering import answering
 from sync.engine import Engine
 from sync.kounta import Customer, Fields, KountaError
 
@@ -38,7 +39,7 @@ def customer_routes(engine: Engine) -> list[Route]:
     return [
         Route("/customers/list", list_customers, methods=["POST"]),
         *(
-            Route(f"/customers/{name}", _answering(engine, give), methods=["POST"])
+            Route(f"/customers/{name}", answering(partial(_give, give, engine)), methods=["POST"])
             for name, give in ANSWERS.items()
         ),
     ]
@@ -98,18 +99,10 @@ def _one(customer: Customer | None) -> dict[str, Any]:
     return {"customer": None if customer is None else shown(customer)}
 
 
-def _answering(
-    engine: Engine, give: Callable[[Engine, Asked], Awaitable[dict[str, Any]]]
-) -> Callable[[HttpRequest], Awaitable[Response]]:
-    async def answer(request: HttpRequest) -> Response:
-        try:
-            return JSONResponse(await give(engine, Asked.model_validate_json(await request.body())))
-        except ValidationError as error:
-            return JSONResponse({"error": "; ".join(problem["msg"] for problem in error.errors())}, 422)
-        except (KountaError, MirrorError) as error:
-            return JSONResponse({"error": str(error)}, 409)
-
-    return answer
+async def _give(
+    give: Callable[[Engine, Asked], Awaitable[dict[str, Any]]], engine: Engine, request: HttpRequest
+) -> dict[str, Any]:
+    return await give(engine, Asked.model_validate_json(await request.body()))
 
 
 async def _lines(pages: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[str]:

@@ -1,16 +1,16 @@
 """What `login` asks of the process that owns the mirror."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from receiver.errors import MirrorError, SettingsError
+from sync.console.answering import answering
 from sync.engine import Engine
-from sync.kounta import KountaError
 from sync.login import Login
 
 _KEYLESS: Final = (
@@ -37,14 +37,16 @@ def login_routes(engine: Engine) -> list[Route]:
     """Make the routes; each answers what the function of its name gives, or `{"error": a sentence}`."""
 
     async def begin(request: HttpRequest) -> dict[str, Any]:
-        return address(engine.login, Sent.model_validate_json(await request.body()))
+        with _told_of_the_worker():
+            return address(engine.login, Sent.model_validate_json(await request.body()))
 
     async def end(request: HttpRequest) -> dict[str, Any]:
-        return await finish(engine.login, Brought.model_validate_json(await request.body()))
+        with _told_of_the_worker():
+            return await finish(engine.login, Brought.model_validate_json(await request.body()))
 
     return [
-        Route("/login/address", _answering(begin), methods=["POST"]),
-        Route("/login/finish", _answering(end), methods=["POST"]),
+        Route("/login/address", answering(begin), methods=["POST"]),
+        Route("/login/finish", answering(end), methods=["POST"]),
     ]
 
 
@@ -59,17 +61,10 @@ async def finish(login: Login, asked: Brought) -> dict[str, Any]:
     return {"company_id": company.id, "name": company.name}
 
 
-def _answering(
-    give: Callable[[HttpRequest], Awaitable[dict[str, Any]]],
-) -> Callable[[HttpRequest], Awaitable[Response]]:
-    async def answer(request: HttpRequest) -> Response:
-        try:
-            return JSONResponse(await give(request))
-        except ValidationError as error:
-            return JSONResponse({"error": "; ".join(problem["msg"] for problem in error.errors())}, 422)
-        except SettingsError:
-            return JSONResponse({"error": _KEYLESS}, 409)
-        except (KountaError, MirrorError) as error:
-            return JSONResponse({"error": str(error)}, 409)
-
-    return answer
+@contextmanager
+def _told_of_the_worker() -> Iterator[None]:
+    """Say whose setting it is that is missing: the worker's, not that of whoever asks."""
+    try:
+        yield
+    except SettingsError as error:
+        raise MirrorError(_KEYLESS) from error

@@ -1,18 +1,15 @@
 """What `webhooks …` asks of the process that owns the mirror: the registration at upstream."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sync.console.answering import answering
 from sync.engine import Engine
-from sync.kounta import KountaError
 from sync.mirror.registration import our_webhooks
-from sync.registration.registrar import RegistrationError
 
 
 class Ensure(BaseModel):
@@ -35,9 +32,9 @@ def webhook_routes(engine: Engine) -> list[Route]:
         return await remove(engine)
 
     return [
-        Route("/webhooks/list", _answering(show), methods=["POST"]),
-        Route("/webhooks/ensure", _answering(make), methods=["POST"]),
-        Route("/webhooks/remove", _answering(unmake), methods=["POST"]),
+        Route("/webhooks/list", answering(show), methods=["POST"]),
+        Route("/webhooks/ensure", answering(make), methods=["POST"]),
+        Route("/webhooks/remove", answering(unmake), methods=["POST"]),
     ]
 
 
@@ -58,17 +55,3 @@ async def ensure(engine: Engine, asked: Ensure) -> dict[str, Any]:
 async def remove(engine: Engine) -> dict[str, Any]:
     """Give `{"removed": [ids]}`."""
     return {"removed": (await engine.registrar.remove()).removed}
-
-
-def _answering(
-    give: Callable[[HttpRequest], Awaitable[dict[str, Any]]],
-) -> Callable[[HttpRequest], Awaitable[Response]]:
-    async def answer(request: HttpRequest) -> Response:
-        try:
-            return JSONResponse(await give(request))
-        except ValidationError as error:
-            return JSONResponse({"error": "; ".join(problem["msg"] for problem in error.errors())}, 422)
-        except (KountaError, RegistrationError) as error:
-            return JSONResponse({"error": str(error)}, 409)
-
-    return answer

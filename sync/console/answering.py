@@ -1,0 +1,27 @@
+"""How the worker's local socket answers a command: a JSON object, or `{"error": sentence}`."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from receiver.errors import MirrorError
+from sync.kounta import KountaError
+
+
+def answering(
+    give: Callable[[Request], Awaitable[dict[str, Any]]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """Answer with what `give` gives: 200; 422 for what was asked wrongly, 409 for what cannot be done."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return JSONResponse(await give(request))
+        except ValidationError as error:
+            return JSONResponse({"error": "; ".join(problem["msg"] for problem in error.errors())}, 422)
+        except (KountaError, MirrorError) as error:
+            return JSONResponse({"error": str(error)}, 409)
+
+    return answer
