@@ -177,8 +177,19 @@ async def test_a_sweep_whose_beginning_is_old_starts_anew(
 ) -> None:
     await stop_after(quiet, 2, monkeypatch)
     quiet.skip(RESUMABLE.total_seconds() + 1)
+    calls = quiet.engine.kounta.calls_by_kind["list"]
     swept = await quiet.engine.sweeper.sweep("schedule")
     assert (swept.listed, (await quiet.newest_sweep()).listed) == (60, 60)
+    assert quiet.engine.kounta.calls_by_kind["list"] - calls == quiet.pages()
+
+
+async def test_a_sweep_that_was_left_at_another_address_starts_anew(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stop_after(quiet, 2, monkeypatch)
+    async with quiet.engine.mirror.transaction() as connection:
+        await connection.exec_driver_sql("UPDATE _sweeps SET next_page = 'https://old.example/v1/page'")
+    assert (await quiet.engine.sweeper.sweep("schedule")).listed == 60
 
 
 async def test_a_person_gets_a_sweep_of_their_own_from_the_first_page(
