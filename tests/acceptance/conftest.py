@@ -3,11 +3,12 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, closing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sync.mirror.store import OWNER
 from sync.sandbox import Faults, Sandbox, Settings, serving
 
 TOKEN = "sandbox-signature-token"
+INHERITED = ("PATH", "HOME", "LANG", "PYTHONPATH")
 START_SECONDS = 30
 END_SECONDS = 30
 
@@ -94,6 +96,59 @@ class Process:
 
 
 @dataclass
+class Shell:
+    """Commands typed in a shop's directory; each begins with `subject`."""
+
+    subject: tuple[str, ...]
+    directory: Path
+    sandbox: Sandbox
+    settings: dict[str, str]
+
+    async def start(self, *command: str) -> asyncio.subprocess.Process:
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "sync",
+            *command,
+            env={**inherited, **self.settings},
+            cwd=self.directory,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def type(self, command: str) -> tuple[int, str, str]:
+        """Give exit code, stdout and stderr."""
+        process = await self.start(*self.subject, *shlex.split(command))
+        out, complaint = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode or 0, out.decode(), complaint.decode()
+
+    async def json(self, command: str) -> Any:
+        code, out, complaint = await self.type(f"{command} --json")
+        assert (code, complaint) == (0, "")
+        return json.loads(out)
+
+    @asynccontextmanager
+    async def running(
+        self, *command: str
+    ) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
+        """Run a process of the Procfile; give it, and the line in which it says that it has started."""
+        process = await self.start(*command)
+        try:
+            assert process.stderr is not None
+            async with asyncio.timeout(START_SECONDS):
+                line = json.loads(await process.stderr.readline())
+                while not str(line["action"]).endswith("_started"):
+                    line = json.loads(await process.stderr.readline())
+            yield process, line
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(process.communicate(), 20)
+
+
+@dataclass
 class Shop:
     """The directory with its settings. Processes that still live when a test is over are killed."""
 
@@ -120,9 +175,7 @@ class Shop:
         }
 
     async def start(self, command: str, **settings: str) -> Process:
-        inherited = {
-            name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ
-        }
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -253,6 +306,25 @@ async def _end(process: Process) -> None:
     if process.lives:
         process.child.kill()
     await process.ends()
+
+
+@pytest.fixture
+async def open_shell(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Shell]]]:
+    """Open a shell beside a local Kounta with so many customers; give it these settings, too."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(*subject: str, customers: int, **settings: str) -> Shell:
+            sandbox = Sandbox(Settings(requests_per_minute=100_000), Faults(), seed=7, customers=customers)
+            given = {
+                "KOUNTA_COMPANY_ID": "5678",
+                "KOUNTA_CLIENT_ID": "sandbox-client",
+                "KOUNTA_CLIENT_SECRET": "sandbox-secret",
+                "KOUNTA_API_URL": await stack.enter_async_context(serving(sandbox)),
+                "KOUNTA_REQUESTS_PER_MINUTE": "100000",
+            }
+            return Shell(subject, tmp_path, sandbox, given | settings)
+
+        yield opened
 
 
 @pytest.fixture

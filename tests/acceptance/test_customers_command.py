@@ -2,20 +2,13 @@
 
 import asyncio
 import json
-import os
 import shlex
-import signal
 import sqlite3
-import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import AsyncExitStack, closing
 from typing import Any
 
 import pytest
-
-from sync.sandbox import Faults, Sandbox, Settings, serving
 
 JAMIE = (
     "--first-name Jamie --last-name McDonald --email j+m@shop.example --phone '02 8765 4321' "
@@ -24,96 +17,33 @@ JAMIE = (
 )
 
 
-@dataclass
-class Shell:
-    """A shop's directory with its settings, and a local Kounta that it can reach."""
-
-    directory: Path
-    sandbox: Sandbox
-    settings: dict[str, str] = field(default_factory=dict)
-
-    async def start(self, *command: str) -> asyncio.subprocess.Process:
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "sync",
-            *command,
-            env={**inherited, **self.settings},
-            cwd=self.directory,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-
-    async def type(self, command: str) -> tuple[int, str, str]:
-        """Give exit code, stdout and stderr of `kounta-mirror customers …`."""
-        process = await self.start("customers", *shlex.split(command))
-        out, complaint = await asyncio.wait_for(process.communicate(), 60)
-        return process.returncode or 0, out.decode(), complaint.decode()
-
-    async def json(self, command: str) -> Any:
-        code, out, complaint = await self.type(f"{command} --json")
-        assert (code, complaint) == (0, "")
-        return json.loads(out)
-
-    @asynccontextmanager
-    async def worker(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        process = await self.start("worker")
-        try:
-            assert process.stderr is not None
-            async with asyncio.timeout(30):
-                while json.loads(await process.stderr.readline())["action"] != "worker_started":
-                    pass
-            yield process
-        finally:
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.communicate(), 20)
-
-    def row(self, customer_id: int) -> dict[str, Any]:
-        with closing(
-            sqlite3.connect(f"file:{self.directory / 'data/mirror.db'}?mode=ro", uri=True)
-        ) as mirror:
-            mirror.row_factory = sqlite3.Row
-            return dict(mirror.execute("SELECT * FROM customers WHERE id = ?", [customer_id]).fetchone())
+def row_of(shell: Any, customer_id: int) -> dict[str, Any]:
+    with closing(sqlite3.connect(f"file:{shell.directory / 'data/mirror.db'}?mode=ro", uri=True)) as mirror:
+        mirror.row_factory = sqlite3.Row
+        return dict(mirror.execute("SELECT * FROM customers WHERE id = ?", [customer_id]).fetchone())
 
 
 @pytest.fixture
-async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
-    sandbox = Sandbox(Settings(requests_per_minute=100_000), Faults(), seed=7, customers=60)
-    async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(serving(sandbox))
-        yield Shell(
-            tmp_path,
-            sandbox,
-            {
-                "KOUNTA_COMPANY_ID": "5678",
-                "KOUNTA_CLIENT_ID": "sandbox-client",
-                "KOUNTA_CLIENT_SECRET": "sandbox-secret",
-                "KOUNTA_API_URL": url,
-                "KOUNTA_REQUESTS_PER_MINUTE": "100000",
-                "MIRROR_SWEEP_SECONDS": "86400",
-            },
-        )
+async def shell(open_shell: Any) -> Any:
+    return await open_shell("customers", customers=60, MIRROR_SWEEP_SECONDS="86400")
 
 
 @pytest.fixture(params=["with a worker", "without one"])
-async def either(shell: Shell, request: pytest.FixtureRequest) -> AsyncIterator[Shell]:
+async def either(shell: Any, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     async with AsyncExitStack() as stack:
         if request.param == "with a worker":
-            await stack.enter_async_context(shell.worker())
+            await stack.enter_async_context(shell.running("worker"))
         yield shell
 
 
-async def test_a_customer_is_created_found_updated_and_in_the_mirror(either: Shell) -> None:
+async def test_a_customer_is_created_found_updated_and_in_the_mirror(either: Any) -> None:
     jamie = await either.json(f"create {JAMIE}")
     assert (jamie["first_name"], jamie["tags"], jamie["accepts_marketing"]) == (
         "Jamie",
         ["vip", "gold"],
         True,
     )
-    row = either.row(jamie["id"])
+    row = row_of(either, jamie["id"])
     assert (row["email"], row["primary_city"], row["reference_id"]) == ("j+m@shop.example", "Sydney", "00123")
 
     ways = (
@@ -128,11 +58,11 @@ async def test_a_customer_is_created_found_updated_and_in_the_mirror(either: She
 
     changed = await either.json(f"update {jamie['id']} --tags gold --clear last_name,primary_address")
     assert (changed["tags"], changed["last_name"], changed["primary_address"]) == (["gold"], None, None)
-    row = either.row(jamie["id"])
+    row = row_of(either, jamie["id"])
     assert (row["tags"], row["last_name"], row["primary_city"]) == ('["gold"]', None, None)
 
 
-async def test_an_address_alone_is_updated(shell: Shell) -> None:
+async def test_an_address_alone_is_updated(shell: Any) -> None:
     known = next(iter(shell.sandbox.company.customers))
     address = json.dumps({"city": "Auckland", "country": "NZ"})
     await shell.json(f"update {known.id} --shipping-address {shlex.quote(address)}")
@@ -143,7 +73,7 @@ async def test_an_address_alone_is_updated(shell: Shell) -> None:
     )
 
 
-async def test_every_field_of_the_seed_has_a_flag(either: Shell) -> None:
+async def test_every_field_of_the_seed_has_a_flag(either: Any) -> None:
     address = {
         "address": "1 George St",
         "city": "Sydney",
@@ -185,7 +115,7 @@ async def test_every_field_of_the_seed_has_a_flag(either: Shell) -> None:
     truth = either.sandbox.company.customer(made["id"]).seen_by("sandbox-client")
     assert truth == {"id": made["id"], **new}
     assert {name: value for name, value in changed.items() if not name.endswith("_at")} == truth
-    row = either.row(made["id"])
+    row = row_of(either, made["id"])
     assert (row["shipping_city"], row["reference_id"], row["accepts_marketing"]) == ("Apia", "000", 0)
 
 
@@ -203,7 +133,7 @@ def as_flags(fields: dict[str, Any]) -> str:
     return " ".join(typed(name, value) for name, value in fields.items())
 
 
-async def test_a_reference_id_finds_all_who_share_it(shell: Shell) -> None:
+async def test_a_reference_id_finds_all_who_share_it(shell: Any) -> None:
     made = [
         shell.sandbox.company.create({"first_name": name, "reference_id": "ABC123"}).id
         for name in ("Ana", "Bo")
@@ -216,13 +146,13 @@ async def test_a_reference_id_finds_all_who_share_it(shell: Shell) -> None:
     assert (await shell.json(f"get {others}"))["reference_id"] == ""
 
 
-async def test_every_customer_is_listed(either: Shell) -> None:
+async def test_every_customer_is_listed(either: Any) -> None:
     listed = await either.json("list")
     assert [one["id"] for one in listed] == [one.id for one in either.sandbox.company.customers]
     assert len(await either.json("list --limit 30")) == 30
 
 
-async def test_nobody_found_is_an_empty_array_or_exit_1(shell: Shell) -> None:
+async def test_nobody_found_is_an_empty_array_or_exit_1(shell: Any) -> None:
     assert await shell.json("find --reference-id nobody") == []
     for command in ("find --email nobody@shop.example", "get 9", "find --mobile 1 --json"):
         code, out, complaint = await shell.type(command)
@@ -230,7 +160,7 @@ async def test_nobody_found_is_an_empty_array_or_exit_1(shell: Shell) -> None:
         assert complaint.startswith("Kounta has no ")
 
 
-async def test_people_see_tables(shell: Shell) -> None:
+async def test_people_see_tables(shell: Any) -> None:
     shell.sandbox.company.create({"first_name": "[red]\x1b[1mJamie", "email": "j@shop.example"})
     code, out, _ = await shell.type("find --email j@shop.example")
     assert code == 0
@@ -243,7 +173,7 @@ async def test_people_see_tables(shell: Shell) -> None:
     ]
 
 
-async def test_a_read_only_mirror_writes_nothing(shell: Shell) -> None:
+async def test_a_read_only_mirror_writes_nothing(shell: Any) -> None:
     shell.settings["KOUNTA_READ_ONLY"] = "true"
     for command in (f"create {JAMIE}", "update 7 --phone 1"):
         code, _, complaint = await shell.type(command)
@@ -260,7 +190,7 @@ async def test_a_read_only_mirror_writes_nothing(shell: Shell) -> None:
     ],
 )
 async def test_a_worker_that_is_killed_meanwhile_leaves_no_false_advice(
-    shell: Shell, command: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+    shell: Any, command: str, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = next(iter(shell.sandbox.company.customers)).id
     asked, begin = asyncio.Event(), shell.sandbox.calls.begin
@@ -270,7 +200,7 @@ async def test_a_worker_that_is_killed_meanwhile_leaves_no_false_advice(
             asked.set()
         return begin(kind)
 
-    async with shell.worker() as worker:
+    async with shell.running("worker") as (worker, _):
         monkeypatch.setattr(shell.sandbox.calls, "begin", noted)
         shell.sandbox.faults.hangs = 1.0
         typed = asyncio.create_task(shell.type(command.replace("ID", str(known))))
@@ -293,7 +223,7 @@ async def test_a_worker_that_is_killed_meanwhile_leaves_no_false_advice(
     ],
 )
 async def test_what_cannot_be_right_is_refused_before_kounta_is_asked(
-    shell: Shell, command: str, sentence: str
+    shell: Any, command: str, sentence: str
 ) -> None:
     code, out, complaint = await shell.type(command)
     assert (code, out, shell.sandbox.calls.total) == (2, "", 0)
@@ -311,7 +241,7 @@ async def test_what_cannot_be_right_is_refused_before_kounta_is_asked(
     ],
 )
 async def test_what_kounta_refuses_is_one_sentence_and_exit_1(
-    either: Shell, command: str, sentence: str
+    either: Any, command: str, sentence: str
 ) -> None:
     status = sentence.removeprefix("answered ")
     if status != sentence:

@@ -2,99 +2,32 @@
 
 import asyncio
 import json
-import os
-import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
-from sync.sandbox import Faults, Sandbox, Settings, serving
-
 TOPICS = ["customers/created", "customers/deleted", "customers/updated"]
 
 
-@dataclass
-class Shell:
-    """A shop's directory with its settings, and a local Kounta that it can reach."""
-
-    directory: Path
-    sandbox: Sandbox
-    settings: dict[str, str] = field(default_factory=dict)
-
-    async def start(self, *command: str) -> asyncio.subprocess.Process:
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "sync",
-            *command,
-            env={**inherited, **self.settings},
-            cwd=self.directory,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-
-    async def type(self, command: str) -> tuple[int, str, str]:
-        """Give exit code, stdout and stderr."""
-        process = await self.start(*command.split())
-        out, complaint = await asyncio.wait_for(process.communicate(), 60)
-        return process.returncode or 0, out.decode(), complaint.decode()
-
-    async def json(self, command: str) -> Any:
-        code, out, complaint = await self.type(f"{command} --json")
-        assert (code, complaint) == (0, "")
-        return json.loads(out)
-
-    @asynccontextmanager
-    async def running(self, *command: str) -> AsyncIterator[dict[str, Any]]:
-        """Run a process of the Procfile, and give the line in which it says that it has started."""
-        process = await self.start(*command)
-        try:
-            assert process.stderr is not None
-            async with asyncio.timeout(30):
-                line = json.loads(await process.stderr.readline())
-                while not str(line["action"]).endswith("_started"):
-                    line = json.loads(await process.stderr.readline())
-            yield line
-        finally:
-            process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.communicate(), 20)
-
-    def registered(self) -> dict[int, str]:
-        return {webhook.id: webhook.topic for webhook in self.sandbox.company.webhooks}
+def registered(shell: Any) -> dict[int, str]:
+    return {webhook.id: webhook.topic for webhook in shell.sandbox.company.webhooks}
 
 
 @pytest.fixture
-async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
-    sandbox = Sandbox(Settings(requests_per_minute=100_000), Faults(), seed=7, customers=1)
-    async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(serving(sandbox))
-        yield Shell(
-            tmp_path,
-            sandbox,
-            {
-                "KOUNTA_COMPANY_ID": "5678",
-                "KOUNTA_SIGNATURE_TOKENS": "sandbox-signature-token",
-                "KOUNTA_CLIENT_ID": "sandbox-client",
-                "KOUNTA_CLIENT_SECRET": "sandbox-secret",
-                "KOUNTA_API_URL": url,
-                "KOUNTA_REQUESTS_PER_MINUTE": "100000",
-                "MIRROR_PUBLIC_URL": "https://mirror.example/shop/",
-            },
-        )
+async def shell(open_shell: Any) -> Any:
+    return await open_shell(
+        customers=1,
+        KOUNTA_SIGNATURE_TOKENS="sandbox-signature-token",
+        MIRROR_PUBLIC_URL="https://mirror.example/shop/",
+    )
 
 
 def is_one_sentence(complaint: str) -> bool:
     return complaint.count("\n") == 1 and "Traceback" not in complaint and "sandbox-secret" not in complaint
 
 
-async def whole_life(shell: Shell) -> None:
+async def whole_life(shell: Any) -> None:
     other = shell.sandbox.company.webhooks.register(
         "sandbox-client", {"topic": "customers/updated", "address": "https://other.example"}, 0
     ).id
@@ -111,22 +44,22 @@ async def whole_life(shell: Shell) -> None:
     }
     adopted = await shell.json(f"webhooks ensure --adopt {other}")
     assert adopted["adopted"] == [other]
-    assert len(shell.registered()) == 3
+    assert len(registered(shell)) == 3
     removed = await shell.json("webhooks remove")
     assert sorted(removed["removed"]) == sorted(row["id"] for row in adopted["webhooks"])
-    assert shell.registered() == {}
+    assert registered(shell) == {}
 
 
-async def test_the_commands_become_the_owner_when_no_worker_runs(shell: Shell) -> None:
+async def test_the_commands_become_the_owner_when_no_worker_runs(shell: Any) -> None:
     await whole_life(shell)
 
 
-async def test_the_commands_ask_the_worker_that_runs(shell: Shell) -> None:
+async def test_the_commands_ask_the_worker_that_runs(shell: Any) -> None:
     async with shell.running("worker"):
         await whole_life(shell)
 
 
-async def test_what_a_person_reads(shell: Shell) -> None:
+async def test_what_a_person_reads(shell: Any) -> None:
     code, out, complaint = await shell.type("webhooks list")
     assert (code, out.split()) == (0, ["id", "whose", "topic", "address", "format"])
     assert "webhooks ensure" in complaint
@@ -135,7 +68,7 @@ async def test_what_a_person_reads(shell: Shell) -> None:
     assert [line.split()[1] for line in out.splitlines()] == ["was", "registered", "registered", "registered"]
     _, out, _ = await shell.type("webhooks ensure")
     assert out.count("right already") == 3
-    first, *_ = shell.registered()
+    first, *_ = registered(shell)
     shell.sandbox.company.webhooks.drop(first)
     double = shell.sandbox.company.webhooks.register(
         "sandbox-client",
@@ -154,7 +87,7 @@ async def test_what_a_person_reads(shell: Shell) -> None:
     assert f"--adopt {double}" in complaint
     code, out, _ = await shell.type("webhooks remove")
     assert (code, out.startswith("Removed: ")) == (0, True)
-    assert list(shell.registered()) == [double]
+    assert list(registered(shell)) == [double]
 
 
 @pytest.mark.parametrize(
@@ -177,18 +110,18 @@ async def test_what_a_person_reads(shell: Shell) -> None:
     ],
 )
 async def test_what_cannot_be_is_one_sentence(
-    shell: Shell, command: str, settings: dict[str, str], code: int, told: str
+    shell: Any, command: str, settings: dict[str, str], code: int, told: str
 ) -> None:
     shell.settings |= settings
     ended, out, complaint = await shell.type(command)
     assert (ended, out) == (code, "")
     assert is_one_sentence(complaint), complaint
     assert told in complaint
-    assert shell.registered() == {}
+    assert registered(shell) == {}
 
 
 @pytest.mark.parametrize("with_worker", [False, True])
-async def test_an_application_without_a_right_is_told_so(shell: Shell, *, with_worker: bool) -> None:
+async def test_an_application_without_a_right_is_told_so(shell: Any, *, with_worker: bool) -> None:
     shell.sandbox.faults.lost_access = "403"
     async with AsyncExitStack() as stack:
         if with_worker:
@@ -200,8 +133,8 @@ async def test_an_application_without_a_right_is_told_so(shell: Shell, *, with_w
             assert "have no right" in complaint
 
 
-async def test_a_ping_goes_the_whole_way(shell: Shell) -> None:
-    async with shell.running("receiver", "--port", "0") as receiver, shell.running("worker"):
+async def test_a_ping_goes_the_whole_way(shell: Any) -> None:
+    async with shell.running("receiver", "--port", "0") as (_, receiver), shell.running("worker"):
         shell.settings["MIRROR_PUBLIC_URL"] = receiver["url"]
         code, out, complaint = await shell.type("webhooks test")
         assert (code, complaint) == (0, "")
@@ -217,8 +150,8 @@ async def test_a_ping_goes_the_whole_way(shell: Shell) -> None:
         assert status["customers"]["live"] == 1
 
 
-async def test_what_ensure_registers_brings_changes_into_the_mirror(shell: Shell) -> None:
-    async with shell.running("receiver", "--port", "0") as receiver, shell.running("worker"):
+async def test_what_ensure_registers_brings_changes_into_the_mirror(shell: Any) -> None:
+    async with shell.running("receiver", "--port", "0") as (_, receiver), shell.running("worker"):
         shell.settings["MIRROR_PUBLIC_URL"] = receiver["url"]
         await shell.json("webhooks ensure")
         company = shell.sandbox.company
@@ -233,8 +166,8 @@ async def test_what_ensure_registers_brings_changes_into_the_mirror(shell: Shell
         ]
 
 
-async def test_a_ping_that_ends_before_the_worker_says_so(shell: Shell) -> None:
-    async with shell.running("receiver", "--port", "0") as receiver:
+async def test_a_ping_that_ends_before_the_worker_says_so(shell: Any) -> None:
+    async with shell.running("receiver", "--port", "0") as (_, receiver):
         shell.settings["MIRROR_PUBLIC_URL"] = receiver["url"]
         code, out, complaint = await shell.type("webhooks test --json")
     assert code == 1
@@ -253,7 +186,7 @@ async def test_a_ping_that_ends_before_the_worker_says_so(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("command", ["", "list", "ensure", "remove", "test"])
-async def test_help_asks_for_no_setting(shell: Shell, command: str) -> None:
+async def test_help_asks_for_no_setting(shell: Any, command: str) -> None:
     shell.settings.clear()
     code, out, complaint = await shell.type(f"webhooks {command} --help")
     assert (code, complaint) == (0, "")
