@@ -22,6 +22,8 @@ from sync.sandbox import Faults, Sandbox, Settings, serving
 from sync.settings import WorkerSettings
 
 COMPANY = 5678
+LONGEST = 60
+"""Real seconds, after which a reconciliation has lost its way."""
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
@@ -103,7 +105,8 @@ class Shop:
         return await self.open(**settings)
 
     async def reconcile(self, **request: Any) -> Report:
-        return await self.engine.reconciler.reconcile(Request(**request))
+        async with asyncio.timeout(LONGEST):
+            return await self.engine.reconciler.reconcile(Request(**request))
 
     def break_down(self, **faults: Any) -> None:
         self.sandbox.change(self.sandbox.faults, faults)
