@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -135,9 +136,9 @@ class Demonstration:
 
     async def _kill(self, *services: Service) -> None:
         chance = random.Random(self._plan.seed)  # noqa: S311 - a seeded demonstration
-        while True:
+        for service in cycle(services):
             await asyncio.sleep(chance.uniform(1, 3))
-            chance.choice(services).kill()
+            service.kill()
 
     async def _so_far(self, passed: float) -> str:
         report = await self._control("GET", "report")
