@@ -1,4 +1,8 @@
-"""The text of a `.env`: values written so that they are read back as they are."""
+"""The text of a `.env`: values written so that they are read back as they are.
+
+`dotenv.set_key` reads `${` back as something else, gives shells other backslashes than were given, and takes
+the blank line before a value away.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from pydantic import BaseModel, Field, ValidationError
@@ -20,11 +20,10 @@ from sync.console.login import login_routes
 from sync.console.webhooks import webhook_routes
 from sync.engine import Engine
 from sync.kounta import KountaError
+from sync.merge.customers import CustomerId
 from sync.reconcile.report import Report, Request, Step
 from sync.reconcile.sweep import ForeignListError
 from sync.replay import Replayed, replay
-
-LARGEST_ID: Final = 2**63 - 1
 
 _log = structlog.get_logger()
 
@@ -33,7 +32,7 @@ class Reconcile(BaseModel):
     """What `reconcile` asks for."""
 
     deep: bool = False
-    customer_id: int | None = Field(None, gt=0, le=LARGEST_ID)
+    customer_id: CustomerId | None = None
     allow_deletes: int = Field(0, ge=0)
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Table, and_, exists, select
 
 from sync.merge.doubts import Reason
 from sync.mirror.reader import MirrorReader
-from sync.mirror.schema import CUSTOMERS, HELD_DELETES, STATUS, VERIFICATIONS
+from sync.mirror.schema import CUSTOMERS, HELD_DELETES, VERIFICATIONS
 
 _C: Final = CUSTOMERS.c
 _UNPROVEN: Final = [Reason.CONFIRMATION.value, Reason.REFRESH.value]
@@ -32,15 +32,8 @@ async def oldest_verified(mirror: MirrorReader, before: datetime) -> int | None:
         return (await connection.execute(statement)).scalar()
 
 
-async def live_number(mirror: MirrorReader) -> int:
-    """Count the live customers: `undoubted` takes their places from 0 on."""
-    async with mirror.reading() as connection:
-        statement = select(STATUS.c.live).where(STATUS.c.company_id == mirror.company_id)
-        return int((await connection.execute(statement)).scalar_one())
-
-
 async def undoubted(mirror: MirrorReader, place: int) -> int | None:
-    """Give the live customer at `place`; None when it is in doubt, held or known in part only.
+    """Give the live customer at `place` (0: the first); None: it is in doubt, held or known in part only.
 
     A customer that rests on a webhook alone is not in doubt: nothing is known against it.
     """

@@ -25,8 +25,6 @@ from sync.reconcile.report import Outcome, Report, Request, Step, Tally
 from sync.reconcile.sweep import Sweeper, Swept
 from sync.reconcile.verify import Verifier
 
-__all__ = ["Reconciler", "Report", "Request", "Step"]
-
 AT_ONCE: Final = 200
 LOOK_AGAIN: Final = 0.25
 """Seconds between two looks for a customer that may be read by now: the read lag is seconds."""

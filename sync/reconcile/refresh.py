@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Final
 
-from sync.mirror.refreshable import live_number, oldest_verified, undoubted
+from sync.mirror.deletions import live_customers
+from sync.mirror.refreshable import oldest_verified, undoubted
 from sync.mirror.store import Mirror
 from sync.reconcile.verify import Verifier
 
@@ -43,5 +44,5 @@ class Refresher:
         return True
 
     async def _draw(self) -> int | None:
-        live = await live_number(self._mirror)
+        live = await live_customers(self._mirror)
         return await undoubted(self._mirror, self._random.randrange(live)) if live else None

@@ -19,8 +19,8 @@ from sync.engine import Engine, open_engine
 from sync.kounta import Retries
 from sync.mirror.counts import Counted, recent_counts
 from sync.reconcile.drift import Estimate, drift_of
-from sync.reconcile.reconciler import Request
 from sync.reconcile.refresh import RESTING, SAMPLED
+from sync.reconcile.report import Request
 from sync.sandbox import AppTransport, Courier, Faults, Sandbox, Settings, create_app
 from sync.settings import WorkerSettings
 
