@@ -22,7 +22,7 @@ from sync.sandbox import Faults, Sandbox, Settings, serving
 from sync.settings import WorkerSettings
 
 COMPANY = 5678
-LONGEST = 60
+LONGEST = 30
 """Real seconds, after which a reconciliation has lost its way."""
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

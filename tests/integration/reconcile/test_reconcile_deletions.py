@@ -9,7 +9,7 @@ from sync.kounta import KountaAccessLost, KountaError
 from sync.merge.doubts import Reason
 from sync.mirror.queue import doubt_every_live, due_doubts
 from sync.reconcile import deletions
-from sync.reconcile.report import Report, Request
+from sync.reconcile.report import Report
 from sync.worker import Worker
 
 
@@ -240,7 +240,7 @@ async def test_an_upstream_that_cannot_answer_reads_deletes_nothing(quiet: Any, 
     quiet.delete(gone)
     quiet.update(changed, first_name="Silent")
     quiet.break_down(only_calls=["get"], **{fault: 1})
-    report = await quiet.engine.reconciler.reconcile(Request())
+    report = await quiet.reconcile()
     assert (report.listed, report.read, report.failed, report.unchanged) == (59, 0, 2, 58)
     assert "customers/" in report.why
     assert (await quiet.figures()).live == 60

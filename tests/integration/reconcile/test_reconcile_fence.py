@@ -9,7 +9,7 @@ import pytest
 from sync.merge.doubts import ASKED, Reason
 from sync.mirror.queue import ask_about, due_doubts, waiting_doubts
 from sync.reconcile import reconciler
-from sync.reconcile.report import Report, Request
+from sync.reconcile.report import Report
 from sync.reconcile.verify import MOST_TRIES
 from sync.worker import Worker
 
@@ -73,7 +73,7 @@ async def test_a_customer_who_changes_under_every_read_is_left_to_the_queue(
         await quiet.deliver(quiet.update(customer_id, phone=str(quiet.delivered)))
 
     when_read(change)
-    report = await quiet.engine.reconciler.reconcile(Request(customer_id=customer_id))
+    report = await quiet.reconcile(customer_id=customer_id)
     assert (report.read, report.failed, report.calls) == (0, 1, MOST_TRIES)
     assert report.why == "it changes too often to be read"
     assert quiet.wrong == {}
@@ -96,7 +96,7 @@ async def test_a_customer_of_whom_deliveries_never_cease_does_not_keep_anyone_wa
 
     monkeypatch.setattr(quiet, "sleep", deliver_and_sleep)
     monkeypatch.setattr(reconciler, "LOOK_AGAIN", 1.5)
-    report = await quiet.engine.reconciler.reconcile(Request())
+    report = await quiet.reconcile()
     assert (report.updated, report.failed, report.read) == (1, 1, 1)
     assert report.why == "deliveries about it came too often for a read to count"
     assert quiet.wrong == {}

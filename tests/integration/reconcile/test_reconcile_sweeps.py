@@ -8,7 +8,7 @@ import pytest
 from sync.kounta import Kounta, KountaError, KountaUnavailable, KountaWrongShape
 from sync.merge.doubts import Reason
 from sync.mirror.queue import waiting_doubts
-from sync.reconcile.report import Report, Request
+from sync.reconcile.report import Report
 from sync.reconcile.sweep import RESUMABLE, ForeignListError, GaveWayError
 from sync.sandbox import Sandbox, Settings
 
@@ -246,7 +246,7 @@ async def test_a_customer_that_cannot_be_stored_fails_alone(quiet: Any) -> None:
     quiet.update(bad, first_name="a\x00b")
     quiet.update(good, first_name="Silent")
     for _ in range(2):
-        report = await quiet.engine.reconciler.reconcile(Request())
+        report = await quiet.reconcile()
         assert (report.listed, report.failed, report.whole) == (60, 1, False)
         assert "NUL" in report.why
     assert list(quiet.wrong) == [bad]
