@@ -10,6 +10,7 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from receiver.companies import PLAIN, SECRETS, CompaniesFile
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 ENV_FILE = ".env"  # in the working directory
 BIGGEST_ID = 2**63 - 1  # what a database can hold
+
+_OF_A_COMPANY = frozenset({*PLAIN, *SECRETS})
+_UNREADABLE = f"{ENV_FILE} cannot be read: {{}}."
+
+
+def companies() -> tuple[int, ...]:
+    """Give the ids of the companies that are configured, in their order. Raises `SettingsError`."""
+    file = CompaniesFile.read(_variables())
+    return (Settings.load().company_id,) if file is None else file.ids
 
 
 def comma_separated(value: object) -> object:
@@ -58,14 +68,54 @@ class Settings(BaseSettings):
     )
 
     @classmethod
-    def load(cls) -> Self:
-        """Read the settings. Raises `SettingsError`, one line that names each variable that is wrong."""
+    def load(cls, company_id: int | None = None) -> Self:
+        """Read the settings of a company; None: of the only one, or of the one that KOUNTA_COMPANY_ID names.
+
+        What its table in mirror.toml does not say comes from the environment or from `.env`, as everything
+        does without that file. Raises `SettingsError`, one line that names each variable or key that is
+        wrong.
+        """
+        variables = _variables()
+        file = CompaniesFile.read(variables)
+        if file is not None:
+            return cls._of(file, _chosen(file, company_id, variables), variables)
+        settings = cls._made({}, "")
+        if company_id not in {None, settings.company_id}:
+            raise SettingsError(
+                f"Company {company_id} is not configured here: KOUNTA_COMPANY_ID is {settings.company_id}."
+            )
+        return settings
+
+    @classmethod
+    def load_all(cls) -> dict[int, Self]:
+        """Read the settings of every company, in the order of their ids. Raises as `load` does."""
+        variables = _variables()
+        file = CompaniesFile.read(variables)
+        if file is None:
+            settings = cls._made({}, "")
+            return {settings.company_id: settings}
+        _default(file, variables)
+        return {company_id: cls._of(file, company_id, variables) for company_id in file.ids}
+
+    @classmethod
+    def _of(cls, file: CompaniesFile, company_id: int, variables: Mapping[str, str]) -> Self:
+        names = (name for name in cls.model_fields if name in _OF_A_COMPANY)
+        table = {
+            cls.model_fields[name].alias or name: told
+            for name, told in file.values(company_id, names, variables).items()
+        }
+        return cls._made({"KOUNTA_COMPANY_ID": ("id", company_id), **table}, file.about(company_id))
+
+    @classmethod
+    def _made(cls, table: Mapping[str, tuple[str, Any]], about: str) -> Self:
+        """Make them of what a table says, by the names of variables, and of the environment."""
         try:
-            return cls()
+            return cls(**{name: value for name, (_, value) in table.items()})
         except ValidationError as error:
-            sentences = " ".join(_sentence(cls, problem["loc"], problem) for problem in error.errors())
+            keys = {name: about + key for name, (key, _) in table.items()}
+            sentences = " ".join(_sentence(cls, problem, keys, about) for problem in error.errors())
         except (OSError, UnicodeDecodeError) as error:
-            sentences = f"{ENV_FILE} cannot be read: {error}."
+            sentences = _UNREADABLE.format(error)
         raise SettingsError(sentences)
 
     @classmethod
@@ -138,16 +188,67 @@ def _holds_secret(annotation: object) -> bool:
     return annotation is SecretStr or any(_holds_secret(part) for part in get_args(annotation))
 
 
-def _sentence(settings: type[Settings], where: tuple[int | str, ...], problem: Mapping[str, Any]) -> str:
+def _variables() -> dict[str, str]:
+    """Give what is set in the environment and, beneath it, in `.env`."""
+    try:
+        filed = dotenv_values(ENV_FILE, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(_UNREADABLE.format(error)) from None
+    found = {name: value for name, value in filed.items() if value}
+    return found | {name: value for name, value in os.environ.items() if value}
+
+
+def _default(file: CompaniesFile, variables: Mapping[str, str]) -> int | None:
+    """Give the company that KOUNTA_COMPANY_ID names; None: it is not set."""
+    named = variables.get("KOUNTA_COMPANY_ID")
+    if named is None:
+        return None
+    if named not in map(str, file.ids):
+        raise SettingsError(
+            f"KOUNTA_COMPANY_ID is {named!r}, which {file.name} does not have ({_listed(file)}): "
+            "unset it, or name one of those."
+        )
+    return int(named)
+
+
+def _chosen(file: CompaniesFile, company_id: int | None, variables: Mapping[str, str]) -> int:
+    default = _default(file, variables)
+    if company_id is None and len(file.ids) == 1:
+        return file.ids[0]
+    chosen = default if company_id is None else company_id
+    if chosen is None:
+        raise SettingsError(
+            f"Several companies are configured ({_listed(file)}): say which with --company ID."
+        )
+    if chosen not in file.ids:
+        raise SettingsError(f"Company {chosen} is not in {file.name}, which has {_listed(file)}.")
+    return chosen
+
+
+def _listed(file: CompaniesFile) -> str:
+    return ", ".join(map(str, file.ids))
+
+
+def _sentence(
+    settings: type[Settings], problem: Mapping[str, Any], keys: Mapping[str, str], about: str
+) -> str:
+    """Say what is wrong with a setting; `keys` name those that a table gave, `about` is that table."""
+    where = problem["loc"]
     name = str(where[0]) if where else "A setting"
-    field = next((field for field in settings.model_fields.values() if field.alias == name), None)
+    field_name, field = next(
+        ((key, field) for key, field in settings.model_fields.items() if field.alias == name), ("", None)
+    )
     meaning = f" It is {field.description}." if field is not None and field.description else ""
+    told = keys.get(name, name)
     if problem["type"] in {"missing", "too_short"}:
+        if about and field_name in _OF_A_COMPANY:
+            key = f"{field_name}_env or {field_name}_file" if field_name in SECRETS else field_name
+            return f"{about}{key} is not set, and {name} is not set either.{meaning}"
         return f"{name} is not set.{meaning}"
     reason = str(problem["msg"]).removeprefix("Value error, ")
     if field is None or _is_secret(field) or _may_carry_credentials(problem["input"]):
-        return f"{name} cannot be used: {reason}.{meaning}"
-    return f"{name} cannot be {problem['input']!r}: {reason}.{meaning}"
+        return f"{told} cannot be used: {reason}.{meaning}"
+    return f"{told} cannot be {problem['input']!r}: {reason}.{meaning}"
 
 
 def _may_carry_credentials(value: object) -> bool:
