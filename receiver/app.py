@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
+import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -19,13 +20,14 @@ from receiver.answers import on_failure, on_http_exception, refusal
 from receiver.commands import commands
 from receiver.doorbell import DoorbellButton
 from receiver.errors import MirrorError
+from receiver.following import Companies
 from receiver.inbox import InboxWriter
 from receiver.local import serve_locally
 from receiver.settings import ReceiverSettings
 from receiver.webhook import Webhook
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
     from types import FrameType
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 
 OpenInbox: TypeAlias = "Callable[[ReceiverSettings], AbstractAsyncContextManager[Inbox]]"
+
+log = structlog.get_logger("receiver")
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -56,19 +60,26 @@ async def own_inbox(settings: ReceiverSettings) -> AsyncIterator[InboxWriter]:
         button.close()
 
 
-def create_app(settings: ReceiverSettings | None = None, open_inbox: OpenInbox = own_inbox) -> Starlette:
-    """Make the receiver; without `settings` it reads them when it starts.
+def create_app(
+    given: ReceiverSettings | Companies[ReceiverSettings] | None = None, open_inbox: OpenInbox = own_inbox
+) -> Starlette:
+    """Make the receiver of one company, or of several, which may change; None: of those that are configured.
 
     Its lifespan owns the inbox, and raises `MirrorError` when it cannot.
     """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        chosen = settings or ReceiverSettings.load()
-        async with open_inbox(chosen) as inbox:
+        served = given or Companies(ReceiverSettings)
+        settings = served.first if isinstance(served, Companies) else served
+        async with open_inbox(settings) as inbox:
             app.state.inbox = inbox
-            app.state.webhook = Webhook(inbox, chosen.tokens())
-            yield
+            app.state.webhook = Webhook(inbox, settings.tokens())
+            if isinstance(served, Companies):
+                async with _following(served, app.state.webhook):
+                    yield
+            else:
+                yield
 
     app = Starlette(
         routes=[
@@ -82,6 +93,39 @@ def create_app(settings: ReceiverSettings | None = None, open_inbox: OpenInbox =
     )
     app.router.redirect_slashes = False  # a redirected webhook is a lost one
     return app
+
+
+@asynccontextmanager
+async def _following(companies: Companies[ReceiverSettings], webhook: Webhook) -> AsyncIterator[None]:
+    """Have the endpoint serve the companies as they are, and as they become."""
+
+    async def follow() -> None:
+        async for change in companies.changes():
+            webhook.serve(_tokens_of(change.settings))
+
+    webhook.serve(_tokens_of(companies.settings))
+    following = asyncio.create_task(follow(), name="following the companies")
+    following.add_done_callback(_tell)
+    try:
+        yield
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+
+def _tell(following: asyncio.Task[None]) -> None:
+    """Say at once that it broke, which the end of the process raises."""
+    if not following.cancelled() and (error := following.exception()) is not None:
+        log.error(
+            "The companies are not followed any more: those that are served stay, until a new start.",
+            action="following_broken",
+            exc_info=error,
+        )
+
+
+def _tokens_of(companies: Mapping[int, ReceiverSettings]) -> dict[int, tuple[bytes, ...]]:
+    return {id_: tokens for settings in companies.values() for id_, tokens in settings.tokens().items()}
 
 
 class _Webhooks:

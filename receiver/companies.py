@@ -6,7 +6,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from receiver.errors import SettingsError
 
@@ -51,7 +51,7 @@ OF_THE_INSTALLATION: Final = {
 
 _WAYS: Final = ("env", "file")
 _KEYS: Final = frozenset({*PLAIN, *(f"{secret}_{way}" for secret in SECRETS for way in _WAYS)})
-_ID: Final = re.compile(r"[1-9][0-9]*")
+_ID: Final = re.compile(r"[1-9][0-9]{0,18}")
 _EXAMPLE: Final = "a table for each company, such as [companies.5678], with its id in Kounta"
 
 
@@ -88,7 +88,7 @@ class CompaniesFile:
         """Take the text of a file. Raises SettingsError as `read` does."""
         try:
             given = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # a number of thousands of digits, too
             raise SettingsError(f"{name} is not TOML: {error}.") from None
         wrong = list(_wrong(given))
         if wrong:
@@ -105,7 +105,7 @@ class CompaniesFile:
         """Give the files with secrets that the tables name."""
         keys = [f"{secret}_file" for secret in SECRETS]
         named = (table[key] for table in self.tables.values() for key in keys if key in table)
-        return frozenset(self._beside(path) for path in named if isinstance(path, str))
+        return frozenset(self._beside(path) for path in named if _can_be_named(path))
 
     def about(self, company_id: int) -> str:
         """Begin a sentence about the table of a company."""
@@ -133,7 +133,7 @@ class CompaniesFile:
     def _secret(self, company_id: int, key: str, named: object, variables: Mapping[str, str]) -> str:
         start = f"{self.about(company_id)}{key}"
         by_variable = key.endswith("_env")
-        if not isinstance(named, str) or not named:
+        if not _can_be_named(named):
             what = "the name of a variable" if by_variable else "the path of a file"
             raise SettingsError(f"{start} should be {what}, as a text in quotes.")
         if by_variable:
@@ -207,6 +207,10 @@ def _unknown(key: str) -> str:
 
 def _without_prefix(key: str) -> str:
     return re.sub("^(kounta|mirror)_", "", key.lower())
+
+
+def _can_be_named(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value != "" and value.isprintable()
 
 
 def _as_in_a_variable(value: object) -> object:

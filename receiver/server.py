@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from receiver.app import OpenInbox
+    from receiver.following import Companies
     from receiver.settings import ReceiverSettings
 
 log = structlog.get_logger("receiver")
@@ -28,10 +29,15 @@ log = structlog.get_logger("receiver")
 DRAIN_SECONDS = 2  # honcho kills 5 s after the signal; the inbox still has to be closed
 
 
-def serve(settings: ReceiverSettings, host: str, port: int, open_inbox: OpenInbox = own_inbox) -> None:
+def serve(
+    given: ReceiverSettings | Companies[ReceiverSettings],
+    host: str,
+    port: int,
+    open_inbox: OpenInbox = own_inbox,
+) -> None:
     """Receive until SIGTERM or SIGINT, then store and answer what is there. Raises `MirrorError`."""
     logs.configure()
-    app = create_app(settings, open_inbox)
+    app = create_app(given, open_inbox)
     config = uvicorn.Config(
         app,
         http=Protocol,

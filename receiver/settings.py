@@ -25,9 +25,19 @@ _OF_A_COMPANY = frozenset({*PLAIN, *SECRETS})
 _UNREADABLE = f"{ENV_FILE} cannot be read: {{}}."
 
 
+def environment() -> dict[str, str]:
+    """Give what is set in the environment and, beneath it, in `.env`. Raises `SettingsError`."""
+    try:
+        filed = dotenv_values(ENV_FILE, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(_UNREADABLE.format(error)) from None
+    found = {name: value for name, value in filed.items() if value}
+    return found | {name: value for name, value in os.environ.items() if value}
+
+
 def companies() -> tuple[int, ...]:
     """Give the ids of the companies that are configured, in their order. Raises `SettingsError`."""
-    file = CompaniesFile.read(_variables())
+    file = CompaniesFile.read(environment())
     return (Settings.load().company_id,) if file is None else file.ids
 
 
@@ -75,7 +85,7 @@ class Settings(BaseSettings):
         does without that file. Raises `SettingsError`, one line that names each variable or key that is
         wrong.
         """
-        variables = _variables()
+        variables = environment()
         file = CompaniesFile.read(variables)
         if file is not None:
             return cls._of(file, _chosen(file, company_id, variables), variables)
@@ -89,7 +99,7 @@ class Settings(BaseSettings):
     @classmethod
     def load_all(cls) -> dict[int, Self]:
         """Read the settings of every company, in the order of their ids. Raises as `load` does."""
-        variables = _variables()
+        variables = environment()
         file = CompaniesFile.read(variables)
         if file is None:
             settings = cls._made({}, "")
@@ -186,16 +196,6 @@ def _is_secret(field: FieldInfo) -> bool:
 
 def _holds_secret(annotation: object) -> bool:
     return annotation is SecretStr or any(_holds_secret(part) for part in get_args(annotation))
-
-
-def _variables() -> dict[str, str]:
-    """Give what is set in the environment and, beneath it, in `.env`."""
-    try:
-        filed = dotenv_values(ENV_FILE, encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(_UNREADABLE.format(error)) from None
-    found = {name: value for name, value in filed.items() if value}
-    return found | {name: value for name, value in os.environ.items() if value}
 
 
 def _default(file: CompaniesFile, variables: Mapping[str, str]) -> int | None:

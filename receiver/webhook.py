@@ -41,10 +41,16 @@ class Webhook:
 
     def __init__(self, inbox: Inbox, tokens: Mapping[int, Sequence[bytes]]) -> None:
         self._inbox = inbox
-        self._companies = {str(company_id): company_id for company_id in tokens}
-        self._tokens = tokens
+        self._companies: Mapping[str, int] = {}
+        self._tokens: Mapping[int, Sequence[bytes]] = {}
+        self.serve(tokens)
         self._reading: set[asyncio.Timeout] = set()
         self._stopping = False
+
+    def serve(self, tokens: Mapping[int, Sequence[bytes]]) -> None:
+        """Serve these companies from now on, and no others."""
+        self._companies = {str(company_id): company_id for company_id in tokens}
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         company_id = self._companies.get(scope["path_params"]["company_id"], NOBODY)
@@ -69,7 +75,8 @@ class Webhook:
             patience.reschedule(deadline)
 
     async def _take(self, company_id: int, scope: Scope, receive: Receive) -> str:
-        if company_id == NOBODY:
+        tokens = self._tokens.get(company_id)
+        if tokens is None:
             raise Refused("unknown_company")
         topic = scope["path_params"]["topic"]
         if topic not in ACCEPTED:
@@ -88,7 +95,7 @@ class Webhook:
                 kept[name.decode("latin-1")] = value.decode("latin-1")
 
         body = await self._body(receive)
-        verdict = verify(body, signatures, self._tokens[company_id])
+        verdict = verify(body, signatures, tokens)
         if isinstance(verdict, Rejected):
             raise Refused(verdict.reason, {"body_sha256": sha256(body).hexdigest()} if topic == PING else {})
         try:
