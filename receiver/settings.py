@@ -25,6 +25,10 @@ _OF_A_COMPANY = frozenset({*PLAIN, *SECRETS})
 _UNREADABLE = f"{ENV_FILE} cannot be read: {{}}."
 
 
+class CompanyNotChosen(SettingsError):  # noqa: N818 - it says what is the case
+    """Several companies are configured, and nobody said which of them is meant."""
+
+
 def environment() -> dict[str, str]:
     """Give what is set in the environment and, beneath it, in `.env`. Raises `SettingsError`."""
     try:
@@ -82,8 +86,8 @@ class Settings(BaseSettings):
         """Read the settings of a company; None: of the only one, or of the one that KOUNTA_COMPANY_ID names.
 
         What its table in mirror.toml does not say comes from the environment or from `.env`, as everything
-        does without that file. Raises `SettingsError`, one line that names each variable or key that is
-        wrong.
+        does without that file. Raises `CompanyNotChosen`, or `SettingsError`: one line that names each
+        variable or key that is wrong.
         """
         variables = environment()
         file = CompaniesFile.read(variables)
@@ -217,7 +221,7 @@ def _chosen(file: CompaniesFile, company_id: int | None, variables: Mapping[str,
         return file.ids[0]
     chosen = default if company_id is None else company_id
     if chosen is None:
-        raise SettingsError(
+        raise CompanyNotChosen(
             f"Several companies are configured ({_listed(file)}): say which with --company ID."
         )
     if chosen not in file.ids:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from cyclopts import App, Parameter, validators
 
 from receiver.errors import MirrorError
+from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
 from sync.cli.owner import UsageError, WorkerGoneError, ask, follow, worker_client
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Given:
 async def list_customers(
     *,
     limit: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    company: Company = None,
     json: bool = False,
 ) -> None:
     """List customers as Kounta lists them: abridged, 25 to a call.
@@ -112,7 +114,7 @@ async def list_customers(
 
     found: list[dict[str, Any]] = []
     async with AsyncExitStack() as stack:
-        pages = await stack.enter_async_context(aclosing(_pages(WorkerSettings.load())))
+        pages = await stack.enter_async_context(aclosing(_pages(WorkerSettings.load(company))))
         bar = stack.enter_context(Bar())
         async for page in pages:
             if "error" in page:
@@ -129,7 +131,7 @@ async def list_customers(
 
 
 @customers.command
-async def get(customer_id: CustomerId, /, *, json: bool = False) -> int:
+async def get(customer_id: CustomerId, /, *, company: Company = None, json: bool = False) -> int:
     """Read one customer by its id. Ends with 1 when Kounta has none.
 
     Parameters
@@ -141,7 +143,7 @@ async def get(customer_id: CustomerId, /, *, json: bool = False) -> int:
     """
     from sync.settings import WorkerSettings
 
-    found = await _done(WorkerSettings.load(), "get", {"id": customer_id})
+    found = await _done(WorkerSettings.load(company), "get", {"id": customer_id})
     return _show(found["customer"], f"Kounta has no customer {customer_id}.", json=json)
 
 
@@ -154,6 +156,7 @@ async def find(
     first_name: str | None = None,
     last_name: str | None = None,
     phone: str | None = None,
+    company: Company = None,
     json: bool = False,
 ) -> int:
     """Look a customer up, in one way: by e-mail, mobile or reference id, or by name and phone.
@@ -187,7 +190,7 @@ async def find(
         {"reference_id": reference_id},
         {"first_name": first_name, "last_name": last_name, "phone": phone},
     )
-    found = await _done(WorkerSettings.load(), "find", {"by": by})
+    found = await _done(WorkerSettings.load(company), "find", {"by": by})
     if "customers" not in found:
         return _show(found["customer"], "Kounta has no such customer.", json=json)
     if json:
@@ -199,7 +202,7 @@ async def find(
 
 
 @customers.command
-async def create(*, given: Given | None = None, json: bool = False) -> int:
+async def create(*, given: Given | None = None, company: Company = None, json: bool = False) -> int:
     """Create a customer, at Kounta and in the mirror; a first name and an e-mail or a phone are needed.
 
     If Kounta's answer is lost, the customer is looked up before it is created again, and never made twice.
@@ -215,14 +218,20 @@ async def create(*, given: Given | None = None, json: bool = False) -> int:
     from sync.settings import WorkerSettings
 
     written = to_create((given or Given()).as_json())
-    settings = _writable(WorkerSettings.load())
+    settings = _writable(WorkerSettings.load(company))
     made = await _done(settings, "create", {"fields": written})
     return _show(made["customer"], "", json=json)
 
 
 @customers.command
 async def update(
-    customer_id: CustomerId, /, *, given: Given | None = None, clear: str = "", json: bool = False
+    customer_id: CustomerId,
+    /,
+    *,
+    given: Given | None = None,
+    clear: str = "",
+    company: Company = None,
+    json: bool = False,
 ) -> int:
     """Change a customer, at Kounta and in the mirror. Only what is given is changed.
 
@@ -245,7 +254,7 @@ async def update(
     if both:
         raise UsageError(f"{both[0]} is given and to be emptied, too: one of them is a mistake.")
     written = to_update(wanted | dict.fromkeys(_words(clear)))
-    settings = _writable(WorkerSettings.load())
+    settings = _writable(WorkerSettings.load(company))
     changed = await _done(settings, "update", {"id": customer_id, "fields": written})
     return _show(changed["customer"], "", json=json)
 
@@ -273,7 +282,7 @@ def _writable(settings: WorkerSettings) -> WorkerSettings:
 
 async def _done(settings: WorkerSettings, what: str, asked: dict[str, Any]) -> dict[str, Any]:
     """Have the worker do it, or do it in this process, which owns the mirror meanwhile."""
-    client = worker_client(settings.data_dir)
+    client = worker_client(settings)
     if client is not None:
         async with client:
             try:
@@ -291,7 +300,7 @@ async def _done(settings: WorkerSettings, what: str, asked: dict[str, Any]) -> d
 
 
 async def _pages(settings: WorkerSettings) -> AsyncGenerator[dict[str, Any], None]:
-    client = worker_client(settings.data_dir)
+    client = worker_client(settings)
     if client is not None:
         async with client, aclosing(follow(client, "/customers/list", {})) as pages:
             async for page in pages:

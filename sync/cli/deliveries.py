@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cyclopts import App
 
+from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
 from sync.cli.owner import UsageError, ask, worker_client
 from sync.merge.decisions import Verdict
 
@@ -21,7 +22,9 @@ deliveries: Final = App(name="deliveries", help="Look at deliveries, and apply t
 
 
 @deliveries.command(name="list")
-async def list_deliveries(*, verdict: Verdict | None = None, limit: int = 20, json: bool = False) -> None:
+async def list_deliveries(
+    *, verdict: Verdict | None = None, limit: int = 20, company: Company = None, json: bool = False
+) -> None:
     """List the newest deliveries that have a verdict.
 
     Parameters
@@ -38,7 +41,7 @@ async def list_deliveries(*, verdict: Verdict | None = None, limit: int = 20, js
     from sync.mirror.verdicts import newest_rulings
     from sync.settings import MirrorSettings
 
-    settings = MirrorSettings.load()
+    settings = MirrorSettings.load(company)
     async with MirrorReader.look(settings.data_dir, settings.company_id) as mirror:
         rulings = await newest_rulings(mirror, verdict, limit)
     rows = [ruling.as_json() for ruling in rulings]
@@ -49,7 +52,9 @@ async def list_deliveries(*, verdict: Verdict | None = None, limit: int = 20, js
 
 
 @deliveries.command
-async def replay(*ids: str, verdict: Verdict | None = None, json: bool = False) -> int:
+async def replay(
+    *ids: str, verdict: Verdict | None = None, company: Company = None, json: bool = False
+) -> int:
     """Apply deliveries again, at their old place in the order.
 
     Ends with 1 if one of them is no longer in the inbox, or could not be applied again.
@@ -67,9 +72,9 @@ async def replay(*ids: str, verdict: Verdict | None = None, json: bool = False) 
 
     if not ids and verdict is None:
         raise UsageError("Say which deliveries: their names, or --verdict failed.")
-    settings = WorkerSettings.load()
+    settings = WorkerSettings.load(company)
     asked = {"ids": list(ids), "verdict": verdict and verdict.value}
-    client = worker_client(settings.data_dir)
+    client = worker_client(settings)
     if client is None:
         replayed = await _by_ourselves(settings, asked)
     else:

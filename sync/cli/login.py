@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
 from sync.cli.owner import UsageError, ask, worker_client
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 REDIRECT_URI: Final = "http://localhost"
 
 
-def login(*, redirect_uri: str = REDIRECT_URI, json: bool = False) -> None:
+def login(*, redirect_uri: str = REDIRECT_URI, company: Company = None, json: bool = False) -> None:
     """Log in at Kounta, for OAuth 2: the mirror then uses that instead of Basic auth.
 
     Prints an address of Kounta's for your browser, and reads from stdin the address that the browser is sent
@@ -37,7 +38,7 @@ def login(*, redirect_uri: str = REDIRECT_URI, json: bool = False) -> None:
     from sync.settings import WorkerSettings
 
     _check(redirect_uri)
-    settings = WorkerSettings.load()
+    settings = WorkerSettings.load(company)
     state = token_urlsafe(24)
     address = asyncio.run(_begun(settings, redirect_uri, state))
     sys.stderr.write(
@@ -76,7 +77,7 @@ async def _begun(settings: WorkerSettings, redirect_uri: str, state: str) -> str
     from sync.login import authorization_address
 
     address = authorization_address(settings, redirect_uri, state)
-    client = worker_client(settings.data_dir)
+    client = worker_client(settings)
     if client is None:
         return address
     async with client:
@@ -87,7 +88,7 @@ async def _begun(settings: WorkerSettings, redirect_uri: str, state: str) -> str
 async def _finished(settings: WorkerSettings, code: str, redirect_uri: str) -> dict[str, Any]:
     """Have the worker take the code, or take it in this process, which owns the mirror meanwhile."""
     asked = {"code": code, "redirect_uri": redirect_uri}
-    client = worker_client(settings.data_dir)
+    client = worker_client(settings)
     if client is not None:
         async with client:
             return {**await ask(client, "/login/finish", asked), "worker_running": True}

@@ -2,20 +2,23 @@
 
 import sys
 
+from sync.cli.company import Company
 
-def migrate() -> None:
+
+def migrate(*, company: Company = None) -> None:
     """Bring the schema of both databases to this version; receiver and worker do it when they start, too.
 
-    Neither may run meanwhile. A migration that fails leaves the database as it was, and says why.
+    Neither may run meanwhile. A migration that fails leaves the database as it was, and says why. The
+    databases are those of all companies, whichever is named.
     """
     from receiver.database import migrate as migrate_database
     from receiver.inbox.schema import MIGRATIONS
     from receiver.ownership import Ownership
-    from receiver.settings import Settings
+    from receiver.settings import Settings, companies
     from sync.inbox import inbox_path
     from sync.mirror.store import OWNER, migrate_mirror
 
-    settings = Settings.load()
+    settings = Settings.load(company or companies()[0])
     with (
         Ownership.take(settings.data_dir, "inbox", "kounta-mirror migrate"),
         Ownership.take(settings.data_dir, OWNER, "kounta-mirror migrate"),

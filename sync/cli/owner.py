@@ -10,9 +10,10 @@ from receiver.errors import MirrorError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-    from pathlib import Path
 
     import httpx2
+
+    from receiver.settings import Settings
 
 
 class UsageError(MirrorError):
@@ -25,18 +26,23 @@ class WorkerGoneError(MirrorError):
     """The worker ended before it had answered: what it was asked for may have been done."""
 
 
-def worker_client(directory: Path) -> httpx2.AsyncClient | None:
+def worker_client(settings: Settings) -> httpx2.AsyncClient | None:
     """Give a client of the worker's local socket; None when no worker runs on this data directory.
 
-    Then the command becomes the owner itself, and the engine's log must not mix with what it prints.
+    Then the command becomes the owner itself, and the engine's log must not mix with what it prints. Where
+    several companies are configured, the paths of its requests begin with `/companies/ID`.
     """
     import structlog
 
     from receiver.local import connect_locally
+    from receiver.settings import companies
     from sync.mirror.store import OWNER
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    return connect_locally(directory, OWNER)
+    client = connect_locally(settings.data_dir, OWNER)
+    if client is not None and len(companies()) > 1:
+        client.base_url = client.base_url.join(f"/companies/{settings.company_id}")
+    return client
 
 
 async def ask(client: httpx2.AsyncClient, path: str, what: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +80,8 @@ def _gone(error: Exception) -> WorkerGoneError:
 
 
 def _complaint(text: str) -> str:
+    if text == "Not Found":
+        return "The worker that runs does not serve this company, or is of another version. Start it again."
     try:
         said = json.loads(text)
     except ValueError:

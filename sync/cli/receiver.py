@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
 
-def receiver(*, host: str = "127.0.0.1", port: int = 8000) -> None:
+
+def receiver(*, host: str = "127.0.0.1", port: int = 8000, company: Company = None) -> None:
     """Receive webhooks: verify each delivery, store it, answer.
+
+    With a mirror.toml it serves every company that has a table in it, and follows the file; with --company
+    that one alone.
 
     Parameters
     ----------
@@ -11,7 +16,8 @@ def receiver(*, host: str = "127.0.0.1", port: int = 8000) -> None:
     port
         The port; 0 takes a free one, and the log names it.
     """
+    from receiver.following import Companies
     from receiver.server import serve
     from receiver.settings import ReceiverSettings
 
-    serve(ReceiverSettings.load(), host, port)
+    serve(Companies(ReceiverSettings, company), host, port)

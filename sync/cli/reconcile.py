@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, validators
 
 from receiver.errors import MirrorError
+from sync.cli.company import Company
 from sync.cli.owner import follow, worker_client
 from sync.cli.progress import Bar
 
@@ -18,6 +19,7 @@ async def reconcile(
     deep: bool = False,
     customer: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=2**63 - 1))] = None,
     allow_deletes: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
+    company: Company = None,
     json: bool = False,
 ) -> int:
     """Compare the mirror with Kounta's list, and read every customer that may differ.
@@ -37,7 +39,7 @@ async def reconcile(
     """
     from sync.settings import WorkerSettings
 
-    settings = WorkerSettings.load()
+    settings = WorkerSettings.load(company)
     asked = {"deep": deep, "customer_id": customer, "allow_deletes": allow_deletes}
     report, why = await _report(settings, asked)
     sys.stdout.write(json_format.dumps(report) + "\n" if json else _table(report))
@@ -48,7 +50,7 @@ async def reconcile(
 
 async def _report(settings: Any, asked: dict[str, Any]) -> tuple[dict[str, int], str]:
     """Have it done, by the worker if one runs, and give the report and why the first that failed did."""
-    client = worker_client(settings.data_dir)
+    client = worker_client(settings)
     lines = _by_ourselves(settings, asked) if client is None else follow(client, "/reconcile", asked)
     async with AsyncExitStack() as stack:
         if client is not None:

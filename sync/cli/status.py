@@ -1,14 +1,25 @@
 """The command `status`."""
 
+from __future__ import annotations
+
 import json as json_format
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
 from sync.cli.tables import print_table
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-async def status(*, json: bool = False, check: bool = False) -> int:
+    from sync.settings import MirrorSettings
+    from sync.status import Status
+
+
+async def status(*, company: Company = None, json: bool = False, check: bool = False) -> int:
     """Say how the mirror is: a sentence first, then what needs attention and the figures.
+
+    Where several companies are configured and none is named, it says a sentence of each.
 
     Parameters
     ----------
@@ -17,27 +28,40 @@ async def status(*, json: bool = False, check: bool = False) -> int:
     check
         End as monitors expect: 0 all is well, 1 warning, 2 critical.
     """
-    from sync.concerns import CRITICAL
-    from sync.engine import utc_now
+    from receiver.settings import CompanyNotChosen
     from sync.settings import MirrorSettings
-    from sync.status import status_of
 
-    settings = MirrorSettings.load()
     try:
-        found = await status_of(settings, utc_now())
+        chosen = [MirrorSettings.load(company)]
+    except CompanyNotChosen:
+        if json:
+            raise
+        chosen = list(MirrorSettings.load_all().values())
+    try:
+        found = await _statuses(chosen)
     except Exception as error:
         if not check:
             raise
         from sync.cli import explained
+        from sync.concerns import CRITICAL
 
         sys.stderr.write(explained(error)[0] + "\n")  # to a monitor, what cannot be told is the worst
         return CRITICAL
-    said = found.as_json()
     if json:
-        sys.stdout.write(json_format.dumps(said) + "\n")
+        sys.stdout.write(json_format.dumps(found[0].as_json()) + "\n")
+    elif len(found) == 1:
+        _print(found[0].as_json())
     else:
-        _print(said)
-    return max((concern.severity for concern in found.concerns()), default=0) if check else 0
+        print_table([(one.company_id, one.sentence()) for one in found])
+    worst = max((concern.severity for one in found for concern in one.concerns()), default=0)
+    return worst if check else 0
+
+
+async def _statuses(companies: Sequence[MirrorSettings]) -> list[Status]:
+    from sync.engine import utc_now
+    from sync.status import status_of
+
+    return [await status_of(settings, utc_now()) for settings in companies]
 
 
 def _print(said: dict[str, Any]) -> None:

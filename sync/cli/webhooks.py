@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter, validators
 
+from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
 from sync.cli.owner import UsageError, ask, worker_client
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ webhooks: Final = App(
 
 
 @webhooks.command(name="list")
-async def list_webhooks(*, json: bool = False) -> None:
+async def list_webhooks(*, company: Company = None, json: bool = False) -> None:
     """List the webhooks that are registered for this application, and whose each is.
 
     "ours" were made, or adopted, by this mirror, and it keeps them right. "another's" are of another mirror
@@ -36,7 +37,7 @@ async def list_webhooks(*, json: bool = False) -> None:
     from sync.cli.tables import print_table
     from sync.settings import WorkerSettings
 
-    found = await _done(WorkerSettings.load(), "list", {})
+    found = await _done(WorkerSettings.load(company), "list", {})
     rows = found["webhooks"]
     if json:
         sys.stdout.write(json_format.dumps(rows) + "\n")
@@ -52,6 +53,7 @@ async def list_webhooks(*, json: bool = False) -> None:
 async def ensure(
     *,
     adopt: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    company: Company = None,
     json: bool = False,
 ) -> None:
     """Register customers/created, customers/updated and customers/deleted, once each, and keep them so.
@@ -70,7 +72,7 @@ async def ensure(
     from sync.cli.tables import print_table
     from sync.settings import WorkerSettings
 
-    settings = WorkerSettings.load()
+    settings = WorkerSettings.load(company)
     public_url = settings.required_public_url()
     _require_writable(settings)
     made = await _done(settings, "ensure", {"public_url": public_url, "adopt": adopt})
@@ -84,7 +86,7 @@ async def ensure(
 
 
 @webhooks.command
-async def remove(*, json: bool = False) -> None:
+async def remove(*, company: Company = None, json: bool = False) -> None:
     """Remove the webhooks that this mirror made, and register none from now on.
 
     What others made stays. Without webhooks the mirror is kept right by its sweeps alone.
@@ -96,7 +98,7 @@ async def remove(*, json: bool = False) -> None:
     """
     from sync.settings import WorkerSettings
 
-    settings = WorkerSettings.load()
+    settings = WorkerSettings.load(company)
     _require_writable(settings)
     removed = await _done(settings, "remove", {})
     if json:
@@ -108,7 +110,10 @@ async def remove(*, json: bool = False) -> None:
 
 @webhooks.command(name="test")
 async def send_ping(
-    *, wait: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 15.0, json: bool = False
+    *,
+    wait: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 15.0,
+    company: Company = None,
+    json: bool = False,
 ) -> int:
     """Send a signed ping through MIRROR_PUBLIC_URL and follow it to the worker, hop by hop.
 
@@ -129,7 +134,7 @@ async def send_ping(
     from sync.ping.ping import ping
     from sync.settings import PingSettings
 
-    settings = PingSettings.load()
+    settings = PingSettings.load(company)
     public_url = settings.required_public_url()
     token = settings.tokens()[settings.company_id][0]
     way = Way(public_url, settings.company_id, token, settings.data_dir)
@@ -171,7 +176,7 @@ def _outcome(hop: str, passed: list[Any], failed: str | None) -> str | None:
 
 async def _done(settings: WorkerSettings, what: str, asked: dict[str, Any]) -> dict[str, Any]:
     """Have the worker do it, or do it in this process, which owns the mirror meanwhile."""
-    client = worker_client(settings.data_dir)
+    client = worker_client(settings)
     if client is not None:
         async with client:
             return await ask(client, f"/webhooks/{what}", asked)
