@@ -9,9 +9,11 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from receiver.errors import MirrorError
+from sync.cli.changes import changes
 from sync.cli.customers import customers
 from sync.cli.deliveries import deliveries
 from sync.cli.demo import demo
+from sync.cli.history import history
 from sync.cli.init import init
 from sync.cli.login import login
 from sync.cli.migrate import migrate
@@ -31,7 +33,7 @@ app = App(
     error_console=Console(stderr=True),
     suppress_keyboard_interrupt=False,
 )
-for command in (init, login, receiver, worker, status, reconcile, migrate, sandbox, demo):
+for command in (init, login, receiver, worker, status, reconcile, history, changes, migrate, sandbox, demo):
     app.command(command)
 app.command(customers)
 app.command(deliveries)

@@ -1,8 +1,9 @@
 """Tables for people; in a pipe no line is folded, so that other programs can cut them."""
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -22,3 +23,14 @@ def print_table(rows: Iterable[Sequence[object]], headings: Sequence[str] | None
         console.print(table, markup=False)
     for line in printed.get().splitlines():
         sys.stdout.write(line.rstrip() + "\n")
+
+
+def cell(value: Any) -> str:
+    """Give a value in one line that no terminal takes for a command; None is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        text = ", ".join(value)
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "".join(sign if sign.isprintable() else " " for sign in text)
