@@ -78,9 +78,9 @@ class CompaniesFile:
                 return None
             raise SettingsError(f"{PLACE} names {name}, which cannot be read: {error.strerror}.") from None
         except OSError as error:
-            raise SettingsError(f"{name} cannot be read: {error.strerror}.") from None
+            raise SettingsError(f"The file {name} cannot be read: {error.strerror}.") from None
         except UnicodeDecodeError:
-            raise SettingsError(f"{name} cannot be read: it is not UTF-8 text.") from None
+            raise SettingsError(f"The file {name} cannot be read: it is not UTF-8 text.") from None
         return cls.parse(name, text)
 
     @classmethod
@@ -89,10 +89,10 @@ class CompaniesFile:
         try:
             given = tomllib.loads(text)
         except ValueError as error:  # a number of thousands of digits, too
-            raise SettingsError(f"{name} is not TOML: {error}.") from None
+            raise SettingsError(f"The file {name} is not TOML: {error}.") from None
         wrong = list(_wrong(given))
         if wrong:
-            raise SettingsError(" ".join(f"{name}{sentence}" for sentence in wrong))
+            raise SettingsError(" ".join(f"In {name}{sentence}" for sentence in wrong))
         return cls(name, {int(company): table for company, table in given["companies"].items()})
 
     @property
@@ -109,7 +109,7 @@ class CompaniesFile:
 
     def about(self, company_id: int) -> str:
         """Begin a sentence about the table of a company."""
-        return f"{self.name}, company {company_id}: "
+        return f"In {self.name}, company {company_id}: "
 
     def values(
         self, company_id: int, names: Iterable[str], variables: Mapping[str, str]
@@ -163,7 +163,7 @@ def _wrong(given: Mapping[str, Any]) -> Iterator[str]:
         if key != "companies":
             yield f": {_misplaced(key) or f'{key} is not known here; it holds {_EXAMPLE}.'}"
     if not isinstance(companies, dict) or not companies:
-        yield f" names no company; it holds {_EXAMPLE}."
+        yield f": no company is named; it holds {_EXAMPLE}."
         return
     for company, table in companies.items():
         if not _ID.fullmatch(company):

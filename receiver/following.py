@@ -98,7 +98,9 @@ class Companies(Generic[S]):
     def _load(self) -> dict[int, S]:
         file = CompaniesFile.read(environment())
         if file is None and self._file is not None:
-            raise SettingsError(f"{self._file.name} is gone: put it back, or start again without it.")
+            raise SettingsError(
+                f"The file {self._file.name} is gone: put it back, or start again without it."
+            )
         if self._only is None:
             return self._kind.load_all()
         return {self._only: self._kind.load(self._only)}

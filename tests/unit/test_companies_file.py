@@ -152,9 +152,9 @@ def test_another_place_can_be_named_and_secrets_lie_beside_it(
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[companies.1", " is not TOML: Expected ']' at the end of a table declaration"),
-        ("", " names no company; it holds a table for each company, such as [companies.5678]"),
-        ("companies = 1", " names no company;"),
+        ("[companies.1", "The file mirror.toml is not TOML: Expected ']' at the end of a table"),
+        ("", ": no company is named; it holds a table for each company, such as [companies.5678]"),
+        ("companies = 1", ": no company is named;"),
         ("[companies]\n1 = 2", ", company 1: it should be a table;"),
         ("[companies.shop]", ": 'shop' is not the id of a company;"),
         ("[companies.07]", ": '07' is not the id of a company;"),
@@ -165,7 +165,9 @@ def test_another_place_can_be_named_and_secrets_lie_beside_it(
     ],
 )
 def test_a_file_of_another_shape_is_told(text: str, sentence: str, place: Path) -> None:
-    assert complaint(text, place).startswith(f"mirror.toml{sentence}")
+    assert complaint(text, place).startswith(
+        f"In mirror.toml{sentence}" if sentence.startswith((":", ",")) else sentence
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_a_file_of_another_shape_is_told(text: str, sentence: str, place: Path) 
 def test_each_mistake_is_told_with_its_place_and_no_secret(table: str, sentence: str, place: Path) -> None:
     (place / "empty").write_text(" \n")
     said = complaint(f"[companies.1]\n{table}", place)
-    assert said.startswith(f"mirror.toml, company 1: {sentence}")
+    assert said.startswith(f"In mirror.toml, company 1: {sentence}")
     assert "hunter" not in said
 
 
@@ -206,7 +208,8 @@ def test_a_literal_secret_is_told_what_to_write_instead(place: Path) -> None:
 def test_a_secret_in_two_places_is_refused(place: Path) -> None:
     said = complaint('[companies.1]\nclient_secret_env = "A"\nclient_secret_file = "B"', place)
     assert said == (
-        "mirror.toml, company 1: client_secret_env and client_secret_file are both there: keep one of them."
+        "In mirror.toml, company 1: client_secret_env and client_secret_file are both there: "
+        "keep one of them."
     )
 
 
@@ -226,14 +229,14 @@ def test_a_secret_in_two_places_is_refused(place: Path) -> None:
 )
 def test_a_wrong_value_is_told_by_its_key(line: str, sentence: str, place: Path) -> None:
     said = complaint(f'[companies.1]\nclient_secret_env = "SECRET_OF_3"\n{line}', place)
-    assert said.startswith(f"mirror.toml, company 1: {sentence}")
+    assert said.startswith(f"In mirror.toml, company 1: {sentence}")
     assert "hunter" not in said
 
 
 @pytest.mark.parametrize("name", [*OF_THE_INSTALLATION.values(), *OF_THE_INSTALLATION])
 def test_what_all_companies_share_has_no_place_in_a_table(name: str, place: Path) -> None:
     said = complaint(f'[companies.1]\n{name} = "hunter2"', place, MirrorSettings)
-    assert said.startswith(f"mirror.toml, company 1: {name} ")
+    assert said.startswith(f"In mirror.toml, company 1: {name} ")
     assert "belongs to all companies" in said or name.lower().endswith("company_id")
     assert "hunter2" not in said
 

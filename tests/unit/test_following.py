@@ -111,10 +111,16 @@ def test_a_file_that_is_still_being_written_is_waited_for(place: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("[companies.", "mirror.toml is not TOML: "),
-        (ONE + "[companies.2]\n", "mirror.toml, company 2: signature_tokens_env or signature_tokens_file is"),
-        (ONE.replace("one", "two"), "mirror.toml, company 1: signature_tokens_file names two, which cannot"),
-        (None, "mirror.toml is gone: put it back, or start again without it."),
+        ("[companies.", "The file mirror.toml is not TOML: "),
+        (
+            ONE + "[companies.2]\n",
+            "In mirror.toml, company 2: signature_tokens_env or signature_tokens_file is",
+        ),
+        (
+            ONE.replace("one", "two"),
+            "In mirror.toml, company 1: signature_tokens_file names two, which cannot",
+        ),
+        (None, "The file mirror.toml is gone: put it back, or start again without it."),
     ],
 )
 def test_what_is_wrong_is_told_once_and_what_was_right_stays(
@@ -212,7 +218,7 @@ def test_one_company_alone_can_be_followed(place: Path) -> None:
 
 def test_what_is_wrong_at_the_start_is_raised(place: Path) -> None:
     (place / "mirror.toml").write_text("")
-    with pytest.raises(SettingsError, match=r"^mirror\.toml names no company"):
+    with pytest.raises(SettingsError, match=r"^In mirror\.toml: no company is named"):
         Companies(ReceiverSettings)
 
 
