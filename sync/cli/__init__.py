@@ -13,6 +13,7 @@ from sync.cli.changes import changes
 from sync.cli.customers import customers
 from sync.cli.deliveries import deliveries
 from sync.cli.demo import demo
+from sync.cli.explain import explain
 from sync.cli.history import history
 from sync.cli.init import init
 from sync.cli.login import login
@@ -33,7 +34,20 @@ app = App(
     error_console=Console(stderr=True),
     suppress_keyboard_interrupt=False,
 )
-for command in (init, login, receiver, worker, status, reconcile, history, changes, migrate, sandbox, demo):
+for command in (
+    init,
+    login,
+    receiver,
+    worker,
+    status,
+    reconcile,
+    explain,
+    history,
+    changes,
+    migrate,
+    sandbox,
+    demo,
+):
     app.command(command)
 app.command(customers)
 app.command(deliveries)

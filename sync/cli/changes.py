@@ -106,7 +106,7 @@ class Cursor:
         self.seq = seq
         if self._file is None:
             return
-        beside = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        beside = self._file.with_name(f"{self._file.name}.new")
         try:
             with beside.open("w", encoding="ascii") as written:
                 written.write(f"{seq}\n")

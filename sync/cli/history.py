@@ -58,8 +58,13 @@ def lines_of(changes: list[dict[str, Any]]) -> Iterator[str]:
 
 def fields_of(change: Mapping[str, Any]) -> Iterator[str]:
     """Say each changed field in a line, before -> after."""
-    from sync.cli.tables import cell
-
     before, after = change["before"] or {}, change["after"] or {}
     for name in {**before, **after}:
-        yield f"    {name}: {cell(before.get(name)) or '(none)'} -> {cell(after.get(name)) or '(none)'}"
+        yield f"    {name}: {value_of(before.get(name))} -> {value_of(after.get(name))}"
+
+
+def value_of(value: Any) -> str:
+    """Say a field's value in one line."""
+    from sync.cli.tables import cell
+
+    return "(none)" if value is None else cell(value) or '""'
