@@ -18,6 +18,7 @@ from starlette.routing import Route
 from receiver import logs
 from receiver.answers import on_failure, on_http_exception, refusal
 from receiver.commands import commands
+from receiver.database import inbox_of
 from receiver.doorbell import DoorbellButton
 from receiver.errors import MirrorError
 from receiver.following import Companies
@@ -49,10 +50,11 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 async def own_inbox(settings: ReceiverSettings) -> AsyncIterator[InboxWriter]:
     """Own the inbox of the data directory, wake the worker after each commit, and answer commands."""
     button = DoorbellButton(settings.data_dir, "worker")
-    path = settings.data_dir / "inbox.db"
     try:
         async with (
-            await InboxWriter.open(path, queue_limit=settings.queue_limit, committed=button.press) as inbox,
+            await InboxWriter.open(
+                inbox_of(settings.place), queue_limit=settings.queue_limit, committed=button.press
+            ) as inbox,
             serve_locally(commands(inbox), settings.data_dir, "receiver"),
         ):
             yield inbox

@@ -1,76 +1,75 @@
-"""SQLite as both stores use it: one writing connection, read-only others, one type for time, migrations.
-
-Why one writing connection, and why paths go through `Path.as_uri`: the design, "One writing connection for
-each SQLite file".
-"""
+"""A store's database, a file of SQLite or a schema of PostgreSQL: how it is opened, migrated, and fails."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from sqlalchemy import DateTime, String, create_engine, event
+from sqlalchemy import JSON, DateTime, String
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 from sqlalchemy.types import TypeDecorator
 
+from receiver import postgresql, sqlite
 from receiver.errors import MirrorError
+from receiver.postgresql import Schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, MutableSequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from alembic.script import ScriptDirectory
-    from sqlalchemy.engine import Connection, Dialect, Engine
-    from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.engine import Connection, Dialect
+    from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.types import TypeEngine
+
 
 Result = TypeVar("Result")
 
-BUSY_SECONDS = 5.0
-WAL_PAGES = 4_000  # between two checkpoints: 16 MiB
-WAL_BYTES_KEPT = 64 * 1024 * 1024
+Database: TypeAlias = Path | Schema
+"""One store: a file of SQLite, or a schema of PostgreSQL."""
 
-_WRITER = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA fullfsync = ON",  # macOS alone: its fsync does not reach the disk
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -65536",  # 64 MiB: what a batch touches is found without reading the log again
-    "PRAGMA secure_delete = ON",  # what was erased must not lie in a free page
-    f"PRAGMA wal_autocheckpoint = {WAL_PAGES}",
-    f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}",
-)
-_READER = ("PRAGMA query_only = ON",)
+READERS: Final = 5
+"""Connections of one process to PostgreSQL that read a store, and as many that write it."""
 
-# The kind of error that another try may not meet: nothing in the data brought it about.
-_UNAVAILABLE = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_READONLY,
-    }
-)
+JSON_VALUE: Final = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 # Alembic's `context` is one for the process.
 _migrating = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Both stores on PostgreSQL, in a schema each; in `directory` lies what is of this machine alone."""
+
+    directory: Path
+    url: str = field(repr=False)  # may carry a password
+
+
+Place: TypeAlias = Path | Server
+"""Where both stores lie: a directory, or a server."""
+
+
+def directory_of(place: Place) -> Path:
+    """Give the directory of what is of this machine: sockets, locks, and on SQLite the databases."""
+    return place.directory if isinstance(place, Server) else place
+
+
+def inbox_of(place: Place) -> Database:
+    """Give the database of the inbox."""
+    return Schema(place.url, "inbox") if isinstance(place, Server) else place / "inbox.db"
+
+
+def mirror_of(place: Place) -> Database:
+    """Give the database of the mirror."""
+    return Schema(place.url, "mirror") if isinstance(place, Server) else place / "mirror.db"
 
 
 class StoreMissing(MirrorError):  # noqa: N818 - it says what is the case
@@ -126,30 +125,44 @@ def utc_text(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def open_writer(path: Path) -> AsyncEngine:
-    """Open the one connection that writes `path` and owns its checkpoints.
+def open_writer(database: Database) -> AsyncEngine:
+    """Open what writes: of a file the one connection, which owns its checkpoints; of a schema several.
 
-    Every transaction begins IMMEDIATE: SQLAlchemy's deferred ones lose concurrent read-modify-writes.
-    Whoever opens it holds the `Ownership` of the store.
+    Whoever opens a file holds the `Ownership` of the store.
     """
-    return _engine(path, mode="rwc", pragmas=_WRITER, begin="BEGIN IMMEDIATE", size=1)
+    if isinstance(database, Schema):
+        return postgresql.open_engine(database, size=READERS)
+    return sqlite.open_writer(database)
+
+
+def open_reader(database: Database) -> AsyncEngine:
+    """Open connections that read. Keep transactions short: a long one grows a file's log.
+
+    Raises `StoreMissing` when there is no such file.
+    """
+    if isinstance(database, Schema):
+        return postgresql.open_engine(database, size=READERS)
+    if not database.is_file():
+        raise StoreMissing(
+            f"There is no {database} yet: the process that writes it has not run with this data directory."
+        )
+    return sqlite.open_reader(database)
 
 
 class WritingThread:
-    """The one writing connection of `path`, as `open_writer`, in a thread of its own.
+    """One writing connection in a thread of its own.
 
     A whole transaction is one trip to the thread and back, where an `AsyncEngine` makes one for every step.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
-        self._engine = create_engine(
-            "sqlite://",
-            creator=lambda: _connect(path, "rwc"),
-            poolclass=StaticPool,
-            hide_parameters=True,  # an error goes to logs; what people are called does not
+    def __init__(self, database: Database) -> None:
+        name = database.name if isinstance(database, Schema) else database.stem
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._engine = (
+            postgresql.open_sync_engine(database)
+            if isinstance(database, Schema)
+            else sqlite.open_sync_writer(database)
         )
-        _equip(self._engine, _WRITER, "BEGIN IMMEDIATE")
 
     async def transact(self, act: Callable[[Connection], Result]) -> Result:
         """Give what `act` gives, once it is committed; an error of `act` or of the commit undoes it all."""
@@ -164,37 +177,26 @@ class WritingThread:
             return act(connection)
 
 
-def open_reader(path: Path) -> AsyncEngine:
-    """Open connections that can only read `path`. Keep transactions short: a long one grows the log.
-
-    Raises `StoreMissing` when there is no such file.
-    """
-    if not path.is_file():
-        raise StoreMissing(
-            f"There is no {path} yet: the process that writes it has not run with this data directory."
-        )
-    return _engine(path, mode="ro", pragmas=_READER, begin="BEGIN", size=3)
-
-
 def is_unavailable(error: BaseException) -> bool:
-    """Whether the store itself failed (full, locked, unreadable), so that the same work may succeed later."""
+    """Whether the store itself failed (full, locked, away), so that the same work may succeed later."""
+    original: BaseException | None = error
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
             return True
-        original: BaseException | None = error.orig
-    else:
-        original = error
-    if isinstance(original, sqlite3.Error):
-        code: int | None = getattr(original, "sqlite_errorcode", None)
-        return code is not None and (code & 0xFF) in _UNAVAILABLE
+        original = error.orig
+    if original is None:
+        return False
+    for failed in (sqlite.is_unavailable(original), postgresql.is_unavailable(original)):
+        if failed is not None:
+            return failed
     return isinstance(original, OSError | MemoryError | PoolTimeout)
 
 
-def migrate(path: Path, script_location: str) -> None:
-    """Bring the schema of `path` to this version, all or nothing; the file is made if it is missing.
+def migrate(database: Database, script_location: str) -> None:
+    """Bring the schema of `database` to this version, all or nothing; it is made if it is missing.
 
     `script_location` is Alembic's, as in "receiver:inbox/migrations". Whoever calls holds the `Ownership` of
-    the store and has no other connection to it. Raises `NewerDatabase` or `MigrationFailed`.
+    a file and has no other connection to it. Raises `NewerDatabase` or `MigrationFailed`.
     """
     from alembic import command
     from alembic.config import Config
@@ -206,11 +208,11 @@ def migrate(path: Path, script_location: str) -> None:
     head = script.get_current_head()
     with _migrating:
         try:
-            with _migration(path) as connection:
+            with _migration(database) as connection:
                 current = _revision(connection)
                 if current == head:
                     return
-                _refuse_newer(path, current, script)
+                _refuse_newer(database, current, script)
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except MirrorError:
@@ -218,8 +220,8 @@ def migrate(path: Path, script_location: str) -> None:
         except Exception as error:
             reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
             raise MigrationFailed(
-                f"The schema of {path} could not be brought to version {head}: "
-                f"{reason or type(error).__name__}. The database is unchanged."
+                f"The schema of {database} could not be brought to version {head}: "
+                f"{reason.strip() or type(error).__name__}. The database is unchanged."
             ) from error
 
 
@@ -231,13 +233,23 @@ def run_migration() -> None:
     context.run_migrations()
 
 
-def schema_revision(path: Path) -> str | None:
-    """Give the schema version of `path`; None when it has none yet. Raises `StoreMissing`."""
-    if not path.is_file():
-        raise StoreMissing(f"There is no {path} yet.")
-    engine = create_engine("sqlite://", creator=lambda: _connect(path, "ro"), poolclass=NullPool)
-    with engine.connect() as connection:
+def schema_revision(database: Database) -> str | None:
+    """Give the schema version of `database`; None when it has none yet. Raises `StoreMissing`."""
+    if isinstance(database, Path) and not database.is_file():
+        raise StoreMissing(f"There is no {database} yet.")
+    with _looking(database) as connection:
         return _revision(connection)
+
+
+def _migration(database: Database) -> AbstractContextManager[Connection]:
+    return postgresql.migration(database) if isinstance(database, Schema) else sqlite.migration(database)
+
+
+@contextmanager
+def _looking(database: Database) -> Iterator[Connection]:
+    looking = postgresql.looking(database) if isinstance(database, Schema) else sqlite.looking(database)
+    with looking as connection:
+        yield connection
 
 
 def _revision(connection: Connection) -> str | None:
@@ -246,69 +258,11 @@ def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _refuse_newer(path: Path, current: str | None, script: ScriptDirectory) -> None:
+def _refuse_newer(database: Database, current: str | None, script: ScriptDirectory) -> None:
     known = {revision.revision for revision in script.walk_revisions()}
     if current is not None and current not in known:
         raise NewerDatabase(
-            f"{path} has schema version {current}, and this program knows versions up to "
+            f"{database} has schema version {current}, and this program knows versions up to "
             f"{script.get_current_head()}: a newer kounta-mirror has written it. "
             "Start that version, or restore a backup made before it."
         )
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(_uri(path, mode), uri=True, isolation_level=None, timeout=BUSY_SECONDS)
-
-
-def _uri(path: Path, mode: str) -> str:
-    return f"{path.resolve().as_uri()}?mode={mode}"
-
-
-@contextmanager
-def _migration(path: Path) -> Iterator[Connection]:
-    """One transaction on the one connection to `path`."""
-    driver = _connect(path, "rwc")
-    try:
-        engine = create_engine("sqlite://", creator=lambda: driver, poolclass=StaticPool)
-        _equip(engine, _WRITER, "BEGIN IMMEDIATE")
-        with engine.begin() as connection:
-            yield connection
-    finally:
-        driver.close()
-
-
-def _engine(path: Path, *, mode: str, pragmas: tuple[str, ...], begin: str, size: int) -> AsyncEngine:
-    engine = create_async_engine(
-        "sqlite+aiosqlite://",
-        poolclass=AsyncAdaptedQueuePool,
-        pool_size=size,
-        max_overflow=0,
-        hide_parameters=True,
-        pool_reset_on_return=None,  # Connection ends its transactions; one rollback more is a thread hop more
-    )
-
-    @event.listens_for(engine.sync_engine, "do_connect")
-    def place(
-        _dialect: Dialect,
-        _entry: ConnectionPoolEntry,
-        arguments: MutableSequence[Any],
-        options: dict[str, Any],
-    ) -> None:
-        arguments[:] = [_uri(path, mode)]
-        options.update(uri=True, isolation_level=None, timeout=BUSY_SECONDS)
-
-    _equip(engine.sync_engine, pragmas, begin)
-    return engine
-
-
-def _equip(engine: Engine, pragmas: tuple[str, ...], begin: str) -> None:
-    @event.listens_for(engine, "connect")
-    def prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(pragma)
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)

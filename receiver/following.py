@@ -69,7 +69,7 @@ class Companies(Generic[S]):
         """Give each change when it has been taken up; it never ends."""
         while True:
             await asyncio.sleep(self._look_seconds)
-            change = self.look()
+            change = await asyncio.to_thread(self.look)  # a hundred companies take half a second
             if change is not None:
                 yield change
 
@@ -131,7 +131,7 @@ class Companies(Generic[S]):
             return None
         told = {"added": change.added, "gone": change.gone, "changed": change.changed}
         _log.info(
-            f"The companies have changed. {_listed(told)}.",
+            f"The companies have changed: {_listed(told)}.",
             action="companies_changed",
             **{what: list(ids) for what, ids in told.items()},
         )
@@ -153,4 +153,4 @@ def _state(path: Path) -> tuple[int, ...] | None:
 
 
 def _listed(told: Mapping[str, tuple[int, ...]]) -> str:
-    return "; ".join(f"{what}: {', '.join(map(str, ids))}" for what, ids in told.items() if ids)
+    return "; ".join(f"{', '.join(map(str, ids))} {what}" for what, ids in told.items() if ids)

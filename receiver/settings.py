@@ -11,7 +11,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from receiver.companies import PLAIN, SECRETS, CompaniesFile
+from receiver.database import Place, Server
 from receiver.errors import SettingsError
+from receiver.postgresql import checked_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,9 +54,8 @@ def comma_separated(value: object) -> object:
     return value
 
 
-def _sqlite_only(value: SecretStr | None) -> None:
-    if value is not None:
-        raise ValueError("this version stores in SQLite files in MIRROR_DATA_DIR only; unset it")
+def _usable_url(value: SecretStr | None) -> SecretStr | None:
+    return None if value is None else SecretStr(checked_url(value.get_secret_value()))
 
 
 class Settings(BaseSettings):
@@ -74,12 +75,19 @@ class Settings(BaseSettings):
         validate_default=True,
         description="the directory of both databases",
     )
-    database_url: Annotated[SecretStr | None, AfterValidator(_sqlite_only)] = Field(
+    database_url: Annotated[SecretStr | None, AfterValidator(_usable_url)] = Field(
         None, alias="DATABASE_URL", description="where both stores live instead of the data directory"
     )
     company_id: int = Field(
         alias="KOUNTA_COMPANY_ID", gt=0, le=BIGGEST_ID, description="the company's id in Kounta, a number"
     )
+
+    @property
+    def place(self) -> Place:
+        """Give where both stores lie."""
+        if self.database_url is None:
+            return self.data_dir
+        return Server(self.data_dir, self.database_url.get_secret_value())
 
     @classmethod
     def load(cls, company_id: int | None = None) -> Self:

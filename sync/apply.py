@@ -34,7 +34,7 @@ _log = structlog.get_logger()
 
 
 class Gap(NamedTuple):
-    """A stretch of an inbox that holds no delivery of any company."""
+    """A stretch of an inbox from which the company's deliveries are gone."""
 
     after: int
     """The position before it."""
@@ -114,7 +114,7 @@ class Applier:
         deliveries = await inbox.read(self._lens.company_id, position, AT_ONCE)
         if not deliveries:
             return 0
-        gap = await _first_gap(inbox, position, deliveries)
+        gap = _first_gap(position, deliveries)
         if gap is not None:
             deliveries = [one for one in deliveries if one.position <= gap.after]
             if not deliveries:
@@ -265,16 +265,11 @@ def _no_search_for_cycles() -> Iterator[None]:
             gc.enable()
 
 
-async def _first_gap(inbox: InboxReader, position: int, deliveries: Sequence[Delivery]) -> Gap | None:
-    """Find the first gap between `position` and the last of these; other companies' deliveries are none."""
-    if deliveries[-1].position == position + len(deliveries):
-        return None
+def _first_gap(position: int, deliveries: Sequence[Delivery]) -> Gap | None:
+    """Find the first gap between `position` and the last of these: a company's positions have none."""
     for delivery in deliveries:
-        while position + 1 < delivery.position:
-            first = await inbox.first_position(position)
-            if first is not None and first != position + 1:
-                return Gap(position, first)
-            position += 1
+        if delivery.position != position + 1:
+            return Gap(position, delivery.position)
         position = delivery.position
     return None
 

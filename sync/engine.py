@@ -81,7 +81,7 @@ async def open_engine(
 
     Raises OwnedElsewhere and whatever else keeps the mirror from being opened, each one sentence.
     """
-    mirror = await Mirror.open(settings.data_dir, settings.company_id, settings.subscription, purpose)
+    mirror = await Mirror.open(settings.place, settings.company_id, settings.subscription, purpose)
     try:
         async with (
             credentials(settings, mirror, clock, transport) as auth,

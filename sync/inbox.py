@@ -1,13 +1,15 @@
-"""The worker's view of the inbox: the file that is there now, whichever receiver has made it."""
+"""The worker's view of the inbox: what is there now, whichever receiver has made it."""
 
+import asyncio
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from receiver.database import StoreMissing
+from receiver.database import Database, Place, StoreMissing, inbox_of
 from receiver.errors import MirrorError
 from receiver.inbox import InboxReader
 from receiver.inbox.schema import MIGRATIONS
+from receiver.postgresql import Schema
 from sync.mirror.versions import require_version
 
 
@@ -19,8 +21,8 @@ def inbox_path(directory: Path) -> Path:
 class InboxView:
     """Opens the inbox when it is there, and anew when the file is another one than before."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = inbox_path(directory)
+    def __init__(self, place: Place) -> None:
+        self._database = inbox_of(place)
         self._reader: InboxReader | None = None
         self._file: tuple[int, int] | None = None
 
@@ -37,15 +39,27 @@ class InboxView:
 
         Raises NewerDatabase when a receiver of a later version has made it.
         """
+        if isinstance(self._database, Schema):
+            return await self._reader_of_schema(self._database)
+        path = self._database
         try:
-            status = self._path.stat()
+            status = path.stat()
             if (status.st_dev, status.st_ino) != self._file:
                 await self._close()
-                require_version(self._path, MIGRATIONS)
-                self._reader = await _opened(self._path)
+                require_version(path, MIGRATIONS)
+                self._reader = await _opened(path)
                 self._file = (status.st_dev, status.st_ino) if self._reader is not None else None
         except (FileNotFoundError, StoreMissing):
             await self._close()
+        return self._reader
+
+    async def _reader_of_schema(self, schema: Schema) -> InboxReader | None:
+        if self._reader is None:
+            try:
+                await asyncio.to_thread(require_version, schema, MIGRATIONS)
+            except StoreMissing:
+                return None
+            self._reader = await _opened(schema)
         return self._reader
 
     async def _close(self) -> None:
@@ -54,9 +68,9 @@ class InboxView:
             await reader.close()
 
 
-async def _opened(path: Path) -> InboxReader | None:
+async def _opened(database: Database) -> InboxReader | None:
     """Open the inbox if it has its identity: the receiver gives it one just after the tables."""
-    reader = InboxReader.open(path)
+    reader = InboxReader.open(database)
     try:
         await reader.identity()
     except MirrorError:

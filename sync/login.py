@@ -102,7 +102,7 @@ async def open_login(
     Raises SettingsError, OwnedElsewhere and whatever else keeps the mirror from being opened.
     """
     seal = Seal(required_key(settings))
-    mirror = await Mirror.open(settings.data_dir, settings.company_id, settings.subscription, purpose)
+    mirror = await Mirror.open(settings.place, settings.company_id, settings.subscription, purpose)
     try:
         keep = keeper(mirror, seal, clock)
         rate = settings.requests_per_minute or OAuth.calls_per_minute

@@ -153,7 +153,7 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
     alerts: list[Alert] = []
     has_mirror = True
     try:
-        async with MirrorReader.look(settings.data_dir, settings.company_id) as mirror:
+        async with MirrorReader.look(settings.place, settings.company_id) as mirror:
             figures = await figures_of(mirror)
             newest = await newest_sweep(mirror)
             complete = await newest_sweep(mirror, complete=True)
@@ -166,7 +166,7 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
                 counts = await deliveries_by_hour(mirror, figures.last_delivery_at - (WEEKS + 1) * WEEK)
     except StoreMissing:
         has_mirror = False
-    async with InboxView(settings.data_dir) as inbox:
+    async with InboxView(settings.place) as inbox:
         reader = await inbox.reader()
         pending = Pending() if reader is None else await _pending(reader, settings.company_id, figures)
     client = connect_locally(settings.data_dir, OWNER)

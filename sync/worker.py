@@ -90,7 +90,7 @@ class Worker:
         self._failures: dict[str, str] = {}
         """Loop -> what upstream said to it last; status shows the oldest, until that loop gets on."""
         self._asks: int | None = None
-        """`Mirror.sweeps_asked` when the sweep began that is under way; None: not in this process."""
+        """`Progress.sweeps_asked` when the sweep began that is under way; None: not in this process."""
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT. What is under way is committed whole or not at all.
@@ -121,7 +121,7 @@ class Worker:
 
         Raises KountaError or ForeignListError when upstream kept some of it from being done.
         """
-        async with InboxView(self._engine.settings.data_dir) as inbox:
+        async with InboxView(self._engine.settings.place) as inbox:
             reader = await inbox.reader()
             if reader is not None:
                 await self._engine.applier.apply_pending(reader)
@@ -147,7 +147,7 @@ class Worker:
         async with (
             Doorbell(directory, OWNER) as bell,
             serve_locally(create_api(self._engine), directory, OWNER),
-            InboxView(directory) as inbox,
+            InboxView(self._engine.settings.place) as inbox,
         ):
             _log.info("The worker works.", action="worker_started", data_dir=str(directory))
             try:
@@ -225,14 +225,16 @@ class Worker:
         asked = engine.mirror.progress.sweep_due
         newest = await newest_sweep(engine.mirror)
         if newest is None or newest.finished_at is not None:
-            self._asks = engine.mirror.sweeps_asked
+            self._asks = engine.mirror.progress.sweeps_asked
         try:
             swept = await engine.sweeper.sweep(reason)
         except GaveWayError:
             return False
         if asked == GAP:
             await doubt_every_live(engine.mirror, Reason.REFRESH, engine.clock(), asked=False)
-        if asked is not None and engine.mirror.sweeps_asked == self._asks:  # else: asked for meanwhile
+        await engine.mirror.refresh()
+        asks = engine.mirror.progress.sweeps_asked
+        if asked is not None and asks == self._asks:  # else: asked for meanwhile
             await self._gaps.swept()
         _log.info(
             f"A sweep met {swept.listed} customers: {swept.created} new ones, {swept.unlisted} not listed.",
@@ -243,6 +245,7 @@ class Worker:
 
     async def _reason_to_sweep(self) -> str | None:
         engine = self._engine
+        await engine.mirror.refresh()
         newest = await newest_sweep(engine.mirror)
         complete = await newest_sweep(engine.mirror, complete=True)
         if complete is None or complete.finished_at is None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Delivery:
     """One accepted webhook POST, as it lies in the inbox."""
 
-    position: int  # in this inbox, rising, never used again
+    position: int  # among its company's in this inbox, rising by 1, never used again
     id: str  # UUIDv7: its public name
     company_id: int
     topic: str  # "customers/updated"

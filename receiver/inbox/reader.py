@@ -1,4 +1,4 @@
-"""The inbox as everyone but its owner sees it: read-only, by position."""
+"""The inbox as everyone but a receiver sees it: read-only, by position."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from receiver.inbox.schema import NOBODY, accepted, deliveries, failed_commits, 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
-    from pathlib import Path
     from types import TracebackType
     from typing import Any
 
     from sqlalchemy import Select
     from sqlalchemy.engine import Row
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from receiver.database import Database
 
 BYTES_AT_ONCE = 16 * 1024 * 1024
 ROWS_A_TRIP = 100
@@ -40,15 +41,15 @@ _delivery = select(
 
 
 class InboxReader:
-    """Reads `inbox.db` while the receiver writes it; any number may, in any process of the same user."""
+    """Reads the inbox while receivers write it; any number may, a file in any process of the same user."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open the inbox at `path`; `StoreMissing` when no receiver has made it yet."""
-        return cls(open_reader(path))
+    def open(cls, database: Database) -> Self:
+        """Open the inbox; `StoreMissing` when it is a file that no receiver has made yet."""
+        return cls(open_reader(database))
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -92,14 +93,10 @@ class InboxReader:
                     break
         return found
 
-    async def first_position(self, after: int) -> int | None:
-        """Give the lowest position behind `after`, of any company; above `after` + 1 some are missing."""
-        found = await self._one(select(func.min(deliveries.c.position)).where(deliveries.c.position > after))
-        return None if found is None or found[0] is None else int(found[0])
-
-    async def head(self) -> int:
-        """Give the highest position that is there; 0 when none is."""
-        found = await self._one(select(func.max(deliveries.c.position)))
+    async def head(self, company_id: int) -> int:
+        """Give a company's highest position that is there; 0 when none is."""
+        of_company = deliveries.c.company_id == company_id
+        found = await self._one(select(func.max(deliveries.c.position)).where(of_company))
         return 0 if found is None or found[0] is None else int(found[0])
 
     async def pending(self, company_id: int, after: int) -> tuple[int, datetime | None]:
@@ -115,13 +112,14 @@ class InboxReader:
         found = await self._one(select(func.count(), first).select_from(deliveries).where(*behind))
         return (0, None) if found is None else (int(found[0]), found[1])
 
-    async def find(self, ids: Collection[str]) -> list[Delivery]:
-        """Give the deliveries of these names that are still there, in order of position."""
+    async def find(self, company_id: int, ids: Collection[str]) -> list[Delivery]:
+        """Give a company's deliveries of these names that are still there, in order of position."""
         names = sorted(set(ids))
         found: list[Delivery] = []
         for start in range(0, len(names), _NAMES_AT_ONCE):
             part = names[start : start + _NAMES_AT_ONCE]
-            found += await self._deliveries(_delivery.where(deliveries.c.id.in_(part)))
+            named = deliveries.c.company_id == company_id, deliveries.c.id.in_(part)
+            found += await self._deliveries(_delivery.where(*named))
         return sorted(found, key=lambda delivery: delivery.position)
 
     async def newest(self, company_id: int) -> datetime | None:

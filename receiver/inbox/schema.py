@@ -1,14 +1,15 @@
 """The tables of the inbox, for SQLite and PostgreSQL alike.
 
-Positions are given once and never again (AUTOINCREMENT), so that a reader's position stays true whatever
-retention takes away.
+A company's deliveries are numbered without gaps, and no number is given twice: a reader's position stays true
+whatever retention takes away. Whoever stores some locks the company's row of `accepted` first, so they become
+visible in their order, however many receivers there are.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
-from receiver.database import UTCDateTime
+from receiver.database import JSON_VALUE, UTCDateTime
 
 MIGRATIONS = "receiver:inbox/migrations"
 NOBODY = 0  # the company of a refusal that names none of ours
@@ -16,7 +17,7 @@ NOBODY = 0  # the company of a refusal that names none of ours
 metadata = MetaData()
 
 # SQLite counts only in a column declared INTEGER.
-_position = BigInteger().with_variant(Integer(), "sqlite")
+_number = BigInteger().with_variant(Integer(), "sqlite")
 
 # One row: which inbox this is. A worker that meets another identity knows that deliveries are missing.
 identity = Table(
@@ -27,26 +28,39 @@ identity = Table(
     Column("created_at", UTCDateTime, nullable=False),
 )
 
+# On PostgreSQL in partitions by time: the names are UUIDv7, whose order is that of their making.
 deliveries = Table(
     "deliveries",
     metadata,
-    Column("position", _position, primary_key=True, autoincrement=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("company_id", BigInteger, nullable=False),
+    Column("company_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text().with_variant(Text(collation="C"), "postgresql"), primary_key=True),
+    Column("position", BigInteger, nullable=False),
     Column("topic", Text, nullable=False),
     Column("received_at", UTCDateTime, nullable=False),
     Column("headers", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Index("deliveries_by_company", "company_id", "position"),
-    sqlite_autoincrement=True,
+    Index("deliveries_by_position", "company_id", "position"),
+    postgresql_partition_by="RANGE (id)",
 )
 
-# Counted in the commit that stores them, so that verdicts can be checked against it after retention too.
+# The highest position given, and how many were ever stored, so that verdicts can be checked against it after
+# retention too. They differ where an inbox was made by a version that numbered all companies together.
 accepted = Table(
     "accepted",
     metadata,
     Column("company_id", BigInteger, primary_key=True, autoincrement=False),
     Column("count", BigInteger, nullable=False),
+    Column("head", BigInteger, nullable=False, server_default="0"),
+)
+
+# PostgreSQL: what of a company may leave with a partition, as its worker has said last.
+releases = Table(
+    "releases",
+    metadata,
+    Column("company_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("through", BigInteger, nullable=False),
+    Column("before", UTCDateTime, nullable=False),
+    Column("keep", JSON_VALUE, nullable=False),
 )
 
 refusals = Table(
@@ -63,7 +77,7 @@ refusals = Table(
 starts = Table(
     "starts",
     metadata,
-    Column("number", _position, primary_key=True, autoincrement=True),
+    Column("number", _number, primary_key=True, autoincrement=True),
     Column("started_at", UTCDateTime, nullable=False),
     Column("stopped_at", UTCDateTime),
     Column("seen_at", UTCDateTime),
@@ -74,7 +88,7 @@ starts = Table(
 failed_commits = Table(
     "failed_commits",
     metadata,
-    Column("number", _position, primary_key=True, autoincrement=True),
+    Column("number", _number, primary_key=True, autoincrement=True),
     Column("first_at", UTCDateTime, nullable=False),
     Column("last_at", UTCDateTime, nullable=False),
     Column("refused", BigInteger, nullable=False),

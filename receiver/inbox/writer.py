@@ -1,4 +1,4 @@
-"""The inbox as its owner writes it: whoever waits shares one commit, and is answered after it."""
+"""The inbox as a receiver writes it: whoever waits shares one commit, and is answered after it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import structlog
@@ -24,8 +25,9 @@ from receiver.ownership import Ownership
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
-    from pathlib import Path
     from types import TracebackType
+
+    from receiver.database import Database
 
 
 log = structlog.get_logger("receiver")
@@ -59,12 +61,12 @@ def _new_id() -> str:
 
 
 class InboxWriter:
-    """The owner of `inbox.db`: holds its lock, its one writing connection and the queue before the commit."""
+    """One writing connection and the queue before the commit; a file has no other writer."""
 
     def __init__(
         self,
         store: WritingThread,
-        ownership: Ownership,
+        ownership: Ownership | None,
         *,
         queue_limit: int,
         clock: Callable[[], datetime],
@@ -96,7 +98,7 @@ class InboxWriter:
     @classmethod
     async def open(
         cls,
-        path: Path,
+        database: Database,
         *,
         queue_limit: int = 10_000,
         clock: Callable[[], datetime] = _utc_now,
@@ -104,17 +106,19 @@ class InboxWriter:
         committed: Callable[[], None] = lambda: None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> Self:
-        """Own the inbox at `path`, made or migrated if need be; `committed` is called after each commit.
+        """Open the inbox, made or migrated if need be; `committed` is called after each commit.
 
         Every `heartbeat_seconds` it is noted that the receiver still stores what comes.
 
         Raises `OwnedElsewhere`, `NewerDatabase`, `MigrationFailed`, or `MirrorError` for a directory or disk
         that cannot serve.
         """
-        ownership = Ownership.take(path.parent, path.stem, "the receiver")
+        ownership = None
+        if isinstance(database, Path):
+            ownership = Ownership.take(database.parent, database.stem, "the receiver")
         try:
-            await asyncio.to_thread(migrate, path, MIGRATIONS)
-            store = WritingThread(path)
+            await asyncio.to_thread(migrate, database, MIGRATIONS)
+            store = WritingThread(database)
             writer = cls(
                 store,
                 ownership,
@@ -129,10 +133,11 @@ class InboxWriter:
             except Exception as error:
                 await store.close()
                 if is_unavailable(error):
-                    raise MirrorError(f"{path} cannot be written: {_reason(error)}.") from error
+                    raise MirrorError(f"{database} cannot be written: {_reason(error)}.") from error
                 raise
         except BaseException:
-            ownership.close()
+            if ownership is not None:
+                ownership.close()
             raise
         return writer
 
@@ -158,7 +163,8 @@ class InboxWriter:
                 await self._noter
         await self._write_notes(stopping=True)
         await self._store.close()
-        self._ownership.close()
+        if self._ownership is not None:
+            self._ownership.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -211,10 +217,15 @@ class InboxWriter:
     async def forget(self, company_id: int, *, through: int, before: datetime, keep: Collection[str]) -> int:
         """Remove a company's deliveries at or before position `through` that came before `before`.
 
-        Those named in `keep` stay. Small transactions, between which deliveries are committed; stops at the
-        first stretch in which none is old enough. Gives how many went.
+        Those named in `keep` stay. A file: small transactions, between which deliveries are committed; stops
+        at the first stretch in which none is old enough. A schema: whole partitions. Gives how many went.
         """
         kept = frozenset(keep)
+        if self._ownership is None:
+            released = partial(
+                transactions.release, company_id=company_id, through=through, before=before, kept=kept
+            )
+            return await self._store.transact(released)
         gone = 0
         after: int | None = 0
         while after is not None:
@@ -249,14 +260,14 @@ class InboxWriter:
         in_vain = 0  # one bad row must not fail its neighbours, nor a full disk keep them waiting
         for waiting in batch:
             if in_vain < TRIED_IN_VAIN:
-                error = await self._try([waiting])
+                error = await self._try([waiting], tried=True)
                 in_vain = in_vain + 1 if error is not None and is_unavailable(error) else 0
             self._settle([waiting], error)
 
-    async def _try(self, batch: Sequence[_Waiting]) -> Exception | None:
+    async def _try(self, batch: Sequence[_Waiting], *, tried: bool = False) -> Exception | None:
         rows = [waiting.row for waiting in batch]
         try:
-            await self._store.transact(partial(transactions.append, rows=rows))
+            await self._store.transact(partial(transactions.append, rows=rows, tried=tried))
         except Exception as error:  # noqa: BLE001 - whatever it is, each request of the batch is answered with it
             return error
         return None

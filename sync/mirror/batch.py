@@ -17,7 +17,7 @@ from sync.merge.decisions import Decision
 from sync.merge.doubts import Doubt, Reason, Timing, put_off, raise_doubt
 from sync.merge.records import Record
 from sync.merge.snapshots import Source
-from sync.mirror.bulk import Bulk, among, json_array, time_text, upserting
+from sync.mirror.bulk import Lookup, among, json_array, time_text, upserting
 from sync.mirror.counts import Counted, add_counts
 from sync.mirror.history import Journal
 from sync.mirror.progress import Progress
@@ -225,11 +225,11 @@ def _counted(record: Record | None) -> tuple[str, ...]:
 _VERIFIED: Final[tuple[tuple[str, ...], ...]] = ((), ("verified",))
 _PARTIAL: Final[tuple[tuple[str, ...], ...]] = ((), ("partial",))
 _numbers = bindparam("numbers", type_=CUSTOMERS.c.first_name.type)
-_KNOWN: Final = Bulk(
+_KNOWN: Final = Lookup(
     select(CUSTOMERS).where(CUSTOMERS.c.company_id == bindparam("company"), among(CUSTOMERS.c.id, _numbers)),
     ["company", "numbers"],
 )
-_DOUBTS: Final = Bulk(
+_DOUBTS: Final = Lookup(
     select(VERIFICATIONS).where(
         VERIFICATIONS.c.company_id == bindparam("company"), among(VERIFICATIONS.c.customer_id, _numbers)
     ),

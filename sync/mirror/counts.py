@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.mirror.bulk import adding
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import DAILY_COUNTS, STATUS
 
@@ -40,21 +40,8 @@ async def add_counts(
     connection: AsyncConnection, company_id: int, counts: Mapping[str, int], now: datetime
 ) -> None:
     """Add to the counts of the day, and bring the drift that `mirror_status` shows up to date."""
-    rows = [
-        {"company_id": company_id, "day": _day(now), "name": name, "count": count}
-        for name, count in counts.items()
-        if count
-    ]
-    if not rows:
-        return
-    added = insert(DAILY_COUNTS)
-    await connection.execute(
-        added.on_conflict_do_update(
-            index_elements=["company_id", "day", "name"],
-            set_={"count": DAILY_COUNTS.c.count + added.excluded.count},
-        ),
-        rows,
-    )
+    day = _day(now)
+    await _ADD.run(connection, [(company_id, day, name, count) for name, count in counts.items() if count])
     if counts.get(Counted.SAMPLED):
         total = await _counts(connection, company_id, now)
         rate = total[Counted.DIFFERED] / total[Counted.SAMPLED]
@@ -89,3 +76,6 @@ async def _counts(connection: AsyncConnection, company_id: int, now: datetime) -
 
 def _day(now: datetime) -> str:
     return now.date().isoformat()
+
+
+_ADD: Final = adding(DAILY_COUNTS)

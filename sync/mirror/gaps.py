@@ -123,7 +123,7 @@ async def note_mended(mirror: Mirror, gap: GapRow, now: datetime) -> dict[str, i
     One that a list brought and a read completed is created, not updated.
     """
     had = {
-        name: func.max(CHANGES.c.kind.in_(kinds)).label(name)
+        name: (func.count().filter(CHANGES.c.kind.in_(kinds)) > 0).label(name)
         for name, kinds in (
             ("created", (Kind.CREATED, Kind.RESTORED)),
             ("updated", (Kind.UPDATED,)),

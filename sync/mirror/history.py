@@ -5,14 +5,13 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import bindparam, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.merge.customers import Values, attributes_of
 from sync.merge.decisions import Decision, Kind
 from sync.merge.records import Record
 from sync.merge.snapshots import Source
-from sync.mirror.bulk import Bulk, inserting, json_text, time_text
+from sync.mirror.bulk import inserting, json_text, time_text, updating
 from sync.mirror.rows import stored_values
 from sync.mirror.schema import CHANGES
 
@@ -97,9 +96,4 @@ def _set(values: Mapping[str, Any]) -> Values:
 
 
 _CHANGES: Final = inserting(CHANGES)
-_ENDS: Final = Bulk(
-    update(CHANGES)
-    .where(CHANGES.c.company_id == bindparam("of_company"), CHANGES.c.seq == bindparam("of_seq"))
-    .values(valid_to=bindparam("ended_at")),
-    ["ended_at", "of_company", "of_seq"],
-)
+_ENDS: Final = updating(CHANGES, "valid_to")

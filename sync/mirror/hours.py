@@ -5,10 +5,9 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.mirror.bulk import Bulk, time_text
+from sync.mirror.bulk import adding, time_text
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import HOURLY_DELIVERIES
 
@@ -28,11 +27,4 @@ async def deliveries_by_hour(mirror: MirrorReader, since: datetime) -> dict[date
         return {hour: int(count) for hour, count in await connection.execute(statement)}
 
 
-_added = insert(HOURLY_DELIVERIES)
-_ADD: Final = Bulk(
-    _added.on_conflict_do_update(
-        index_elements=["company_id", "hour"],
-        set_={"count": HOURLY_DELIVERIES.c.count + _added.excluded.count},
-    ),
-    HOURLY_DELIVERIES.columns.keys(),
-)
+_ADD: Final = adding(HOURLY_DELIVERIES)

@@ -33,3 +33,7 @@ class Progress:
     """The same for the times in which the receiver could not store."""
     alive_at: datetime | None = None
     """When the worker last noted that it lives."""
+    sweeps_asked: int = 0
+    """How often a sweep was asked for beside the schedule."""
+    epoch: int = 0
+    """How often the company's lease has gone to another holder (sync.mirror.lease)."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from sync.merge.doubts import ASKED, PRIORITY, SWEEP, Doubt, Reason, Timing
 from sync.mirror.reader import MirrorReader

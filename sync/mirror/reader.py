@@ -1,4 +1,4 @@
-"""The mirror as everyone but its owner sees it: read-only, also while the worker writes."""
+"""The mirror as everyone but a worker sees it: read-only, also while workers write."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from receiver.database import open_reader
+from receiver.database import Place, mirror_of, open_reader
 from sync.mirror.versions import require_version
 
 MIGRATIONS: Final = "sync:mirror/migrations"
@@ -20,21 +20,21 @@ def mirror_path(directory: Path) -> Path:
 
 
 class MirrorReader:
-    """Reads one company's mirror; any number may, in any process of the same user."""
+    """Reads one company's mirror; any number may, a file in any process of the same user."""
 
     def __init__(self, reading: AsyncEngine, company_id: int) -> None:
         self.company_id = company_id
         self._reading = reading
 
     @classmethod
-    def look(cls, directory: Path, company_id: int) -> Self:
-        """Open the mirror of a data directory.
+    def look(cls, place: Place, company_id: int) -> Self:
+        """Open the mirror that lies there.
 
         Raises StoreMissing when no worker has made it or brought it up to date yet, and NewerDatabase.
         """
-        path = mirror_path(directory)
-        require_version(path, MIGRATIONS)
-        return cls(open_reader(path), company_id)
+        database = mirror_of(place)
+        require_version(database, MIGRATIONS)
+        return cls(open_reader(database), company_id)
 
     async def close(self) -> None:
         """Let the connections go."""

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Delete, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import REGISTRATION, WEBHOOK_ATTEMPTS, WEBHOOKS

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sync.merge.customers import COLUMNS, Values
@@ -60,10 +60,8 @@ def record_of(row: Sequence[Any]) -> tuple[Record, int | None, int]:
     values: Values = dict(zip(_NAMES, row[2:_META], strict=True))
     if values["accepts_marketing"] is not None:
         values["accepts_marketing"] = bool(values["accepts_marketing"])
-    if values["tags"] is not None:
-        values["tags"] = json.loads(row[2 + _TAGS])
-    if values["other"] is not None:
-        values["other"] = json.loads(row[2 + _OTHER])
+    values["tags"] = _json(values["tags"])
+    values["other"] = _json(values["other"])
     (
         as_of,
         first_seen_at,
@@ -84,13 +82,13 @@ def record_of(row: Sequence[Any]) -> tuple[Record, int | None, int]:
     record = Record(
         customer_id=row[1],
         values=values,
-        as_of=datetime.fromisoformat(as_of),
+        as_of=_moment(as_of),
         rests_on_arrival=bool(rests_on_arrival),
         position=position,
-        settled_at=datetime.fromisoformat(settled_at),
-        first_seen_at=datetime.fromisoformat(first_seen_at),
+        settled_at=_moment(settled_at),
+        first_seen_at=_moment(first_seen_at),
         first_seen_by=_SOURCES[first_seen_by],
-        changed_at=datetime.fromisoformat(changed_at),
+        changed_at=_moment(changed_at),
         verified_at=_time(verified_at),
         read_at=_time(read_at),
         read_as_of=_time(read_as_of),
@@ -123,7 +121,7 @@ def doubt_of(row: Sequence[Any]) -> Doubt:
     return Doubt(
         customer_id=customer_id,
         reason=_REASONS[reason],
-        due_at=datetime.fromisoformat(due_at),
+        due_at=_moment(due_at),
         revision=revision,
         born=born,
         asked=bool(asked),
@@ -132,5 +130,15 @@ def doubt_of(row: Sequence[Any]) -> Doubt:
     )
 
 
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+def _time(stored: str | datetime | None) -> datetime | None:
+    return None if stored is None else _moment(stored)
+
+
+def _moment(stored: str | datetime) -> datetime:
+    """Read a time: SQLite's drivers give text, PostgreSQL's a datetime in the zone of its session."""
+    return datetime.fromisoformat(stored) if isinstance(stored, str) else stored.astimezone(UTC)
+
+
+def _json(stored: Any) -> Any:
+    """Read a JSON array or object: SQLite's drivers give text, PostgreSQL's has read it."""
+    return json.loads(stored) if isinstance(stored, str) else stored

@@ -23,18 +23,20 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import JSON, TypeEngine
+from sqlalchemy.types import TypeEngine
 
-from receiver.database import UTCDateTime
+from receiver.database import JSON_VALUE, UTCDateTime
 from sync.merge.customers import COLUMNS
+
+SCHEMA: Final = "mirror"
+"""On PostgreSQL; on SQLite the tables lie in the file `mirror.db`."""
 
 METADATA: Final = MetaData()
 
-_JSON: Final = JSON(none_as_null=True)
 _TYPES: Final[dict[str, TypeEngine[Any]]] = {
     "accepts_marketing": Boolean(),
-    "tags": _JSON,
-    "other": _JSON,
+    "tags": JSON_VALUE,
+    "other": JSON_VALUE,
 }
 
 
@@ -99,9 +101,9 @@ CHANGES: Final = _table(
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("customer_id", BigInteger, nullable=False),
     Column("kind", String, nullable=False),
-    Column("attributes", _JSON, nullable=False),
-    Column("before", _JSON),
-    Column("after", _JSON),
+    Column("attributes", JSON_VALUE, nullable=False),
+    Column("before", JSON_VALUE),
+    Column("after", JSON_VALUE),
     Column("as_of", UTCDateTime),
     Column("source", String, nullable=False),
     Column("delivery_id", String),
@@ -217,6 +219,11 @@ PROGRESS: Final = _table(
     Column("starts_seen", BigInteger, nullable=False, server_default="0"),
     Column("failed_commits_seen", BigInteger, nullable=False, server_default="0"),
     Column("alive_at", UTCDateTime),
+    Column("sweeps_asked", BigInteger, nullable=False, server_default="0"),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+    Column("lease_holder", String),
+    Column("lease_until", UTCDateTime),
+    Column("lease_wanted_by", String),
 )
 
 STATUS: Final = _table(
@@ -227,7 +234,7 @@ STATUS: Final = _table(
     Column("verified", BigInteger, nullable=False),
     Column("partial", BigInteger, nullable=False),
     Column("listed_complete", Boolean, nullable=False),
-    Column("attributes", _JSON, nullable=False),
+    Column("attributes", JSON_VALUE, nullable=False),
     Column("oldest_verified_at", UTCDateTime),
     Column("last_delivery_at", UTCDateTime),
     Column("last_applied_at", UTCDateTime),
@@ -307,7 +314,7 @@ WEBHOOK_ATTEMPTS: Final = _table(
     _company(),
     Column("topic", String, primary_key=True),
     Column("address", Text, nullable=False),
-    Column("known", _JSON, nullable=False),
+    Column("known", JSON_VALUE, nullable=False),
     Column("asked_at", UTCDateTime, nullable=False),
 )
 
@@ -356,7 +363,10 @@ TAG_TRIGGERS: Final = {
         "SELECT NEW.company_id, NEW.id, key, value FROM json_each(NEW.tags) WHERE NEW.deleted_at IS NULL; END"
     ),
 }
-"""SQLite: trigger -> its rule; they keep `_customer_tags` equal to the tags of live customers."""
+"""SQLite: trigger -> its rule; they keep `_customer_tags` equal to the tags of live customers.
+
+PostgreSQL's do the same, and stand in the first migration.
+"""
 
 
 def create_statements(dialect: Dialect) -> list[str]:

@@ -1,4 +1,9 @@
-"""The mirror as its one owner holds it: opened, migrated, written in batches."""
+"""The mirror as workers hold it: opened, migrated, written in batches.
+
+Every transaction that writes locks the company's row of `_progress` first. On SQLite there is one writer
+anyway; on PostgreSQL that row is what makes workers take turns at a company: positions, doubts and the feed's
+numbers become visible in their order, and whoever holds no lease any more is stopped (decision 0031).
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -8,15 +13,16 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from sqlalchemy import bindparam, exists, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from receiver.database import migrate, open_reader, open_writer
+from receiver.database import Place, directory_of, migrate, mirror_of, open_reader, open_writer
+from receiver.errors import MirrorError
 from receiver.ownership import Ownership
 from sync.merge.customers import ATTRIBUTES, Subscription
 from sync.mirror.batch import Batch
 from sync.mirror.progress import Progress
-from sync.mirror.reader import MIGRATIONS, MirrorReader, mirror_path
+from sync.mirror.reader import MIGRATIONS, MirrorReader
 from sync.mirror.schema import COMPANIES, HELD_DELETES, PROGRESS, STATUS
 from sync.mirror.wholeness import Whole, WholeConnection, whole
 
@@ -24,65 +30,131 @@ OWNER: Final = "worker"
 """The name under which the mirror's owner holds its lock and its local socket."""
 
 
-def migrate_mirror(directory: Path) -> None:
-    """Bring `mirror.db` to this version's schema; the caller owns it. Raises as `migrate` does."""
-    migrate(mirror_path(directory), MIGRATIONS)
+class LeaseLostError(MirrorError):
+    """Another worker asks upstream for this company now; what this one was about to write is not written."""
 
 
-class Mirror(MirrorReader):
-    """One company's mirror, for the process that owns it."""
+class BusyElsewhere(MirrorError):  # noqa: N818 - it says what is the case
+    """Another worker writes of this company at this moment."""
+
+
+def migrate_mirror(place: Place) -> None:
+    """Bring the mirror to this version's schema; the caller owns a file. Raises as `migrate` does."""
+    migrate(mirror_of(place), MIGRATIONS)
+
+
+class MirrorStore:
+    """The database of the mirrors of all companies: a file that this process owns, or a schema."""
 
     def __init__(
-        self,
-        engine: AsyncEngine,
-        reading: AsyncEngine,
-        company_id: int,
-        subscription: Subscription,
-        ownership: Ownership,
+        self, place: Place, engine: AsyncEngine, reading: AsyncEngine, ownership: Ownership | None
     ) -> None:
-        super().__init__(reading, company_id)
-        self.subscription = subscription
-        self.progress = Progress()
-        self.sweeps_asked = 0
-        """How often a sweep was asked for beside the schedule, since it was opened."""
-        self._engine = engine
+        self.place = place
+        self.engine = engine
+        self.reading = reading
         self._ownership = ownership
-        self._writing = asyncio.Lock()
+        self._one_writer = asyncio.Lock()
 
     @classmethod
-    async def open(cls, directory: Path, company_id: int, subscription: Subscription, purpose: str) -> Self:
-        """Own the mirror in `directory`, bring its schema up to date, and say how far it has come.
+    def open(cls, place: Place, purpose: str) -> Self:
+        """Own the file, or reach the schema, and bring it up to date.
 
         Raises OwnedElsewhere, MirrorError for a directory that cannot serve, NewerDatabase, MigrationFailed.
         """
-        ownership = Ownership.take(directory, OWNER, purpose)
+        ownership = None
+        if isinstance(place, Path):
+            ownership = Ownership.take(directory_of(place), OWNER, purpose)
         try:
-            migrate_mirror(directory)
-            path = mirror_path(directory)
-            mirror = cls(open_writer(path), open_reader(path), company_id, subscription, ownership)
+            migrate_mirror(place)
+            database = mirror_of(place)
+            return cls(place, open_writer(database), open_reader(database), ownership)
         except BaseException:
-            ownership.close()
+            if ownership is not None:
+                ownership.close()
             raise
-        try:
-            await mirror._greet()
-        except BaseException:
-            await mirror.close()
-            raise
-        return mirror
 
-    async def close(self) -> None:
-        """Let the mirror go; a batch under way ends first."""
-        async with self._writing:
-            await super().close()
-            await self._engine.dispose()
-            self._ownership.close()
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may write it, too."""
+        return self._ownership is None
+
+    def turns(self) -> asyncio.Lock:
+        """Give what writers take turns by: all of them in a file, those of one company in a schema."""
+        return asyncio.Lock() if self.is_shared else self._one_writer
 
     @asynccontextmanager
-    async def batch(self, customer_ids: Collection[int], now: datetime) -> AsyncIterator[Batch]:
-        """Change these customers in one transaction; an exception leaves everything as it was."""
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that writes; each step of it is awaited to its end."""
+        connection = WholeConnection(self.engine)
+        async with Whole(connection):
+            try:
+                async with Whole(connection.begin()):
+                    yield connection
+            except BaseException:
+                await whole(connection.undo())
+                raise
+
+    async def close(self) -> None:
+        """Let it go; a transaction under way ends first."""
+        async with self._one_writer:
+            await self.reading.dispose()
+            await self.engine.dispose()
+            if self._ownership is not None:
+                self._ownership.close()
+
+
+class Mirror(MirrorReader):
+    """One company's mirror, as a worker writes it."""
+
+    def __init__(
+        self, store: MirrorStore, company_id: int, subscription: Subscription, *, owns_store: bool = False
+    ) -> None:
+        super().__init__(store.reading, company_id)
+        self.subscription = subscription
+        self.progress = Progress()
+        self.epoch: int | None = None
+        """Of the lease under which it writes; None: it needs none, it applies deliveries or owns a file."""
+        self.store = store
+        self._writing = store.turns()
+        self._owns_store = owns_store
+
+    @classmethod
+    async def of(
+        cls, store: MirrorStore, company_id: int, subscription: Subscription, *, owns_store: bool = False
+    ) -> Self:
+        """Give a company's mirror in `store`, and say how far it has come."""
+        mirror = cls(store, company_id, subscription, owns_store=owns_store)
+        await mirror._greet()
+        return mirror
+
+    @classmethod
+    async def open(cls, place: Place, company_id: int, subscription: Subscription, purpose: str) -> Self:
+        """Open the store and the company's mirror in it; raises as `MirrorStore.open` does."""
+        store = MirrorStore.open(place, purpose)
+        try:
+            return await cls.of(store, company_id, subscription, owns_store=True)
+        except BaseException:
+            await store.close()
+            raise
+
+    async def close(self) -> None:
+        """Let the store go, if it was opened for this mirror; a batch under way ends first."""
         async with self._writing:
-            async with self._begin() as connection:
-                progress, holding = await self._stored(connection)
+            pass
+        if self._owns_store:
+            await self.store.close()
+
+    @asynccontextmanager
+    async def batch(
+        self, customer_ids: Collection[int], now: datetime, *, wait: bool = True
+    ) -> AsyncIterator[Batch]:
+        """Change these customers in one transaction; an exception leaves everything as it was.
+
+        Without `wait`, BusyElsewhere is raised while another worker writes of this company.
+        """
+        async with self._writing:
+            async with self.store.begin() as connection:
+                progress, holding = await self._stored(connection, wait=wait)
                 batch = Batch(connection, self.company_id, progress, holding=holding)
                 await batch.load(customer_ids)
                 yield batch
@@ -91,20 +163,10 @@ class Mirror(MirrorReader):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction on the one writing connection; everyone else waits for its end."""
-        async with self._writing, self._begin() as connection:
+        """Open a transaction that writes of this company; everyone else who does waits for its end."""
+        async with self._writing, self.store.begin() as connection:
+            await self._stored(connection)
             yield connection
-
-    @asynccontextmanager
-    async def _begin(self) -> AsyncIterator[AsyncConnection]:
-        connection = WholeConnection(self._engine)
-        async with Whole(connection):
-            try:
-                async with Whole(connection.begin()):
-                    yield connection
-            except BaseException:
-                await whole(connection.undo())
-                raise
 
     async def note(self, **fields: Any) -> None:
         """Change what `Progress` says, in a transaction of its own."""
@@ -114,23 +176,40 @@ class Mirror(MirrorReader):
     @asynccontextmanager
     async def noting(self, **fields: Any) -> AsyncIterator[AsyncConnection]:
         """Change what `Progress` says in one transaction with what is written meanwhile."""
+        if fields.get("sweep_due") is not None:
+            fields["sweeps_asked"] = PROGRESS.c.sweeps_asked + 1
         async with self._writing:
-            async with self._begin() as connection:
+            async with self.store.begin() as connection:
+                await self._stored(connection)
                 await connection.execute(
                     update(PROGRESS).where(PROGRESS.c.company_id == self.company_id).values(fields)
                 )
                 yield connection
                 progress, _ = await self._stored(connection)
             self.progress = progress
-            self.sweeps_asked += fields.get("sweep_due") is not None
 
-    async def _stored(self, connection: AsyncConnection) -> tuple[Progress, bool]:
-        """Read how far it has come, and whether deletions are held.
+    async def refresh(self) -> Progress:
+        """Read anew how far it has come: others may have written."""
+        async with self._writing, self.reading() as connection:
+            row = (await connection.execute(_PROGRESS, {"company": self.company_id})).one()
+            self.progress = Progress(*row[:-1])
+        return self.progress
+
+    async def _stored(self, connection: AsyncConnection, *, wait: bool = True) -> tuple[Progress, bool]:
+        """Lock the company, read how far it has come, and say whether deletions are held.
 
         Anew each time: a call that was cancelled while it committed leaves memory behind.
         """
-        row = (await connection.execute(_PROGRESS, {"company": self.company_id})).one()
-        return Progress(*row[:-1]), bool(row[-1])
+        statement = _PROGRESS.with_for_update(of=PROGRESS, skip_locked=not wait)
+        row = (await connection.execute(statement, {"company": self.company_id})).one_or_none()
+        if row is None:
+            raise BusyElsewhere(f"Another worker writes of company {self.company_id} at this moment.")
+        progress = Progress(*row[:-1])
+        if self.epoch is not None and progress.epoch != self.epoch:
+            raise LeaseLostError(
+                f"Another worker asks Kounta for company {self.company_id} now: this one had stood still."
+            )
+        return progress, bool(row[-1])
 
     async def _greet(self) -> None:
         """Make the rows that each company has one of, and read how far it has come."""
@@ -144,7 +223,7 @@ class Mirror(MirrorReader):
                 "attributes": attributes,
             },
         }
-        async with self.transaction() as connection:
+        async with self._writing, self.store.begin() as connection:
             for table, values in nothing_yet.items():
                 await connection.execute(
                     insert(table).values(company_id=self.company_id, **values).on_conflict_do_nothing()

@@ -6,13 +6,12 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BindParameter, ColumnElement, bindparam, func, select
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from receiver.database import utc_text
 from receiver.topics import PING
 from sync.merge.decisions import Verdict
-from sync.mirror.bulk import Bulk, among, json_array, time_text, upserting
+from sync.mirror.bulk import adding, among, json_array, keeping, time_text, upserting
 from sync.mirror.hours import add_hours
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import PAST_VERDICTS, VERDICT_COUNTS, VERDICTS
@@ -129,12 +128,5 @@ async def _given(
 
 
 _VERDICTS: Final = upserting(VERDICTS)
-_PAST_VERDICTS: Final = Bulk(insert(PAST_VERDICTS).on_conflict_do_nothing(), PAST_VERDICTS.columns.keys())
-_adding = insert(VERDICT_COUNTS)
-_COUNTS: Final = Bulk(
-    _adding.on_conflict_do_update(
-        index_elements=["company_id", "verdict"],
-        set_={"count": VERDICT_COUNTS.c.count + _adding.excluded.count},
-    ),
-    VERDICT_COUNTS.columns.keys(),
-)
+_PAST_VERDICTS: Final = keeping(PAST_VERDICTS)
+_COUNTS: Final = adding(VERDICT_COUNTS)

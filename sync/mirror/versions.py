@@ -1,19 +1,19 @@
 """Schema versions, for those who only read a database: its owner alone changes them."""
 
-from pathlib import Path
-
-from receiver.database import NewerDatabase, StoreMissing, schema_revision
+from receiver.database import Database, NewerDatabase, StoreMissing, schema_revision
 
 
-def require_version(path: Path, script_location: str) -> None:
-    """See to it that `path` has the schema that this program reads; `script_location` as `migrate` takes it.
+def require_version(database: Database, script_location: str) -> None:
+    """See to it that `database` has the schema that this program reads.
+
+    `script_location` is what `migrate` takes.
 
     Raises NewerDatabase, or StoreMissing while its owner has not made it or not yet brought it up to date.
     """
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-    found = schema_revision(path)
+    found = schema_revision(database)
     config = Config()
     config.set_main_option("script_location", script_location)
     script = ScriptDirectory.from_config(config)
@@ -21,13 +21,13 @@ def require_version(path: Path, script_location: str) -> None:
     if found == wanted:
         return
     if found is None:
-        raise StoreMissing(f"{path} has no tables yet: the process that writes it is about to start.")
+        raise StoreMissing(f"{database} has no tables yet: the process that writes it is about to start.")
     if found in {revision.revision for revision in script.walk_revisions()}:
         raise StoreMissing(
-            f"{path} has schema version {found}, and this program reads version {wanted}: "
+            f"{database} has schema version {found}, and this program reads version {wanted}: "
             "start the process that writes it, or run kounta-mirror migrate."
         )
     raise NewerDatabase(
-        f"{path} has schema version {found}, and this program knows versions up to {wanted}: "
+        f"{database} has schema version {found}, and this program knows versions up to {wanted}: "
         "a newer kounta-mirror has written it. Use that version here, too."
     )

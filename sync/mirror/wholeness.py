@@ -71,6 +71,9 @@ class WholeConnection(AsyncConnection):
 
     async def undo(self) -> None:
         """See to it that no transaction is left open: SQLAlchemy rolls none back whose COMMIT has failed."""
+        if self.dialect.name != "sqlite":
+            await self.invalidate()  # the server ends the transaction of a connection that is gone
+            return
         driver: Any = (await self.get_raw_connection()).driver_connection
         if driver.in_transaction:
             await driver.rollback()

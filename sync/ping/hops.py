@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from receiver.database import Place
 from receiver.errors import MirrorError
 from receiver.topics import PING
 from sync.kounta.errors import complaint
@@ -46,8 +46,8 @@ class Way:
     public_url: str
     company_id: int
     token: bytes
-    directory: Path
-    """The data directory that the receiver and the worker here have."""
+    place: Place
+    """Where the receiver and the worker here have both stores."""
     tls: ssl.SSLContext | None = None
     """What is trusted; None: what this machine trusts."""
 

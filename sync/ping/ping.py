@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 
-from receiver.database import StoreMissing
+from receiver.database import StoreMissing, directory_of
 from receiver.local import connect_locally
 from receiver.signature import HEADER, sign
 from sync.inbox import InboxView
@@ -126,27 +126,29 @@ async def _post(way: Way, body: bytes, tls: ssl.SSLContext | None) -> httpx2.Res
 
 
 async def _find_stored(way: Way, delivery: str) -> None:
-    async with InboxView(way.directory) as view:
+    async with InboxView(way.place) as view:
         reader = await view.reader()
-        stored = reader is not None and bool(await reader.find([delivery]))
+        stored = reader is not None and bool(await reader.find(way.company_id, [delivery]))
     if not stored:
         raise HopFailed(
             Hop.INBOX,
             f"the receiver at {way.public_url} stored delivery {delivery}, but not in the inbox of "
-            f"{way.directory}. Another receiver answers there: correct MIRROR_PUBLIC_URL or MIRROR_DATA_DIR.",
+            f"{directory_of(way.place)}. Another receiver answers there: correct MIRROR_PUBLIC_URL or "
+            "MIRROR_DATA_DIR.",
         )
 
 
 async def _await_verdict(way: Way, delivery: str, seconds: float) -> None:
-    client = connect_locally(way.directory, OWNER)
+    client = connect_locally(directory_of(way.place), OWNER)
     if client is None:
         raise HopFailed(
             Hop.WORKER,
-            f"none runs on {way.directory}; the ping waits in the inbox. Start kounta-mirror worker.",
+            f"none runs on {directory_of(way.place)}; the ping waits in the inbox. "
+            "Start kounta-mirror worker.",
         )
     await client.aclose()
     try:
-        async with MirrorReader.look(way.directory, way.company_id) as mirror, asyncio.timeout(seconds):
+        async with MirrorReader.look(way.place, way.company_id) as mirror, asyncio.timeout(seconds):
             while (verdict := (await verdicts_of(mirror, [delivery])).get(delivery)) is None:  # noqa: ASYNC110 - another process gives it
                 await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError as error:

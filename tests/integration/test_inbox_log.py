@@ -3,6 +3,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -11,12 +12,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
-from receiver.database import migrate
-from receiver.inbox import CommitFailed, InboxReader, InboxWriter, QueueFull
+from receiver.database import Database, Place, inbox_of, migrate, utc_text
+from receiver.inbox import CommitFailed, InboxReader, InboxWriter, QueueFull, transactions
 from receiver.inbox.schema import MIGRATIONS, metadata
+from receiver.inbox.transactions import Row
 from receiver.ownership import OwnedElsewhere
 
 UPDATED = "customers/updated"
@@ -37,19 +38,19 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "inbox.db"
+def database(place: Place) -> Database:
+    return inbox_of(place)
 
 
 @pytest.fixture
-async def writer(path: Path, clock: Clock) -> AsyncIterator[InboxWriter]:
-    async with await InboxWriter.open(path, clock=clock) as opened:
+async def writer(database: Database, clock: Clock) -> AsyncIterator[InboxWriter]:
+    async with await InboxWriter.open(database, clock=clock) as opened:
         yield opened
 
 
 @pytest.fixture
-async def reader(writer: InboxWriter, path: Path) -> AsyncIterator[InboxReader]:
-    async with InboxReader.open(path) as opened:
+async def reader(writer: InboxWriter, database: Database) -> AsyncIterator[InboxReader]:
+    async with InboxReader.open(database) as opened:
         yield opened
 
 
@@ -79,14 +80,14 @@ async def test_positions_and_names_rise_in_the_order_of_arrival(
     assert [delivery.id for delivery in found] == names == sorted(names)
 
 
-async def test_those_who_wait_share_commits(path: Path) -> None:
+async def test_those_who_wait_share_commits(database: Database) -> None:
     commits = 0
 
     def count() -> None:
         nonlocal commits
         commits += 1
 
-    async with await InboxWriter.open(path, committed=count) as writer:
+    async with await InboxWriter.open(database, committed=count) as writer:
         await asyncio.gather(*(writer.append(1, UPDATED, {}, b"") for _ in range(500)))
     assert commits <= 3
 
@@ -96,48 +97,46 @@ async def test_reading_goes_on_behind_a_position_a_company_at_a_time(
 ) -> None:
     for company_id in (1, 2, 1, 2, 1):
         await writer.append(company_id, UPDATED, {}, b"")
-    assert [delivery.position for delivery in await reader.read(1, 0, 2)] == [1, 3]
-    assert [delivery.position for delivery in await reader.read(1, 3, 2)] == [5]
-    assert await reader.first_position(0) == 1
-    assert await reader.first_position(4) == 5
-    assert await reader.first_position(5) is None
-    assert await reader.head() == 5
-    assert await reader.pending(2, 2) == (1, NOON)
-    assert await reader.pending(2, 4) == (0, None)
+    assert [delivery.position for delivery in await reader.read(1, 0, 2)] == [1, 2]
+    assert [delivery.position for delivery in await reader.read(1, 2, 2)] == [3]
+    assert [await reader.head(company_id) for company_id in (1, 2, 3)] == [3, 2, 0]
+    assert await reader.pending(2, 1) == (1, NOON)
+    assert await reader.pending(2, 2) == (0, None)
 
 
 async def test_an_empty_inbox_answers_every_question(reader: InboxReader) -> None:
     assert await reader.read(1, 0, 10) == []
-    assert await reader.head() == 0
-    assert await reader.first_position(0) is None
+    assert await reader.head(1) == 0
     assert await reader.pending(1, 0) == (0, None)
     assert await reader.newest(1) is None
     assert await reader.accepted(1) == 0
     assert await reader.refusals(1) == []
     assert await reader.failed_commits() == []
-    assert await reader.find([]) == []
+    assert await reader.find(1, []) == []
 
 
 async def test_deliveries_are_found_by_name(writer: InboxWriter, reader: InboxReader) -> None:
     names = await asyncio.gather(*(writer.append(1, UPDATED, {}, b"") for _ in range(1_200)))
-    assert [delivery.id for delivery in await reader.find([*names, "unknown"])] == names
+    assert [delivery.id for delivery in await reader.find(1, [*names, "unknown"])] == names
 
 
-async def test_an_inbox_keeps_its_identity_and_another_has_another(path: Path, tmp_path: Path) -> None:
+async def test_an_inbox_keeps_its_identity_and_another_has_another(
+    database: Database, tmp_path: Path
+) -> None:
     identities = []
-    for place in (path, path, tmp_path / "other" / "inbox.db"):
+    for place in (database, database, tmp_path / "other" / "inbox.db"):
         async with await InboxWriter.open(place), InboxReader.open(place) as reader:
             identities.append(await reader.identity())
     assert identities[0] == identities[1] != identities[2]
 
 
-async def test_starts_and_stops_are_noted(path: Path, clock: Clock) -> None:
+async def test_starts_and_stops_are_noted(database: Database, clock: Clock) -> None:
     for minute in range(2):
         clock.now = NOON + timedelta(minutes=minute)
-        writer = await InboxWriter.open(path, clock=clock)
+        writer = await InboxWriter.open(database, clock=clock)
         clock.now += timedelta(seconds=30)
         await writer.close()
-    async with InboxReader.open(path) as reader:
+    async with InboxReader.open(database) as reader:
         assert [(start.started_at, start.stopped_at) for start in await reader.starts()] == [
             (NOON, NOON + timedelta(seconds=30)),
             (NOON + timedelta(minutes=1), NOON + timedelta(seconds=90)),
@@ -155,10 +154,10 @@ async def until_seen(reader: InboxReader, moment: datetime) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_while_nothing_comes_a_heartbeat_is_noted(path: Path, clock: Clock) -> None:
+async def test_while_nothing_comes_a_heartbeat_is_noted(database: Database, clock: Clock) -> None:
     async with (
-        await InboxWriter.open(path, clock=clock, heartbeat_seconds=0.05) as writer,
-        InboxReader.open(path) as reader,
+        await InboxWriter.open(database, clock=clock, heartbeat_seconds=0.05) as writer,
+        InboxReader.open(database) as reader,
     ):
         assert [start.seen_at for start in await reader.starts()] == [NOON]
         for _ in range(2):
@@ -174,10 +173,10 @@ async def test_what_is_noted_anyway_is_a_sign_of_life(writer: InboxWriter, reade
     await until_seen(reader, NOON + timedelta(seconds=29))
 
 
-async def test_while_commits_fail_there_is_no_heartbeat(path: Path, clock: Clock) -> None:
+async def test_while_commits_fail_there_is_no_heartbeat(database: Database, clock: Clock) -> None:
     async with (
-        await InboxWriter.open(path, clock=clock, heartbeat_seconds=0.05) as writer,
-        InboxReader.open(path) as reader,
+        await InboxWriter.open(database, clock=clock, heartbeat_seconds=0.05) as writer,
+        InboxReader.open(database) as reader,
     ):
         await refuse_writes(writer)
         clock.now += timedelta(milliseconds=60)
@@ -191,25 +190,25 @@ async def test_while_commits_fail_there_is_no_heartbeat(path: Path, clock: Clock
         assert (failed.refused, failed.first_at) == (0, clock.now)
 
 
-async def test_a_receiver_that_has_failed_gives_no_sign_of_life(path: Path, clock: Clock) -> None:
+async def test_a_receiver_that_has_failed_gives_no_sign_of_life(database: Database, clock: Clock) -> None:
     def defect() -> None:
         raise ZeroDivisionError
 
-    writer = await InboxWriter.open(path, clock=clock, committed=defect)
+    writer = await InboxWriter.open(database, clock=clock, committed=defect)
     await writer.append(1, UPDATED, {}, b"")
     async with asyncio.timeout(5):
         while writer.ready:  # noqa: ASYNC110 - readiness is asked for, as a load balancer does
             await asyncio.sleep(0)
     clock.now += timedelta(minutes=1)
     await writer.close()
-    async with InboxReader.open(path) as reader:
+    async with InboxReader.open(database) as reader:
         assert [(start.seen_at, start.stopped_at) for start in await reader.starts()] == [(NOON, None)]
 
 
-async def test_a_process_that_stood_still_notes_since_when(path: Path, clock: Clock) -> None:
+async def test_a_process_that_stood_still_notes_since_when(database: Database, clock: Clock) -> None:
     async with (
-        await InboxWriter.open(path, clock=clock, heartbeat_seconds=0.05),
-        InboxReader.open(path) as reader,
+        await InboxWriter.open(database, clock=clock, heartbeat_seconds=0.05),
+        InboxReader.open(database) as reader,
     ):
         clock.now += timedelta(hours=1)
         await until_seen(reader, clock.now)
@@ -218,15 +217,15 @@ async def test_a_process_that_stood_still_notes_since_when(path: Path, clock: Cl
         assert (stood.refused, stood.reason) == (0, "the receiver stood still")
 
 
-async def test_refusals_are_counted_by_company_and_reason(path: Path, clock: Clock) -> None:
+async def test_refusals_are_counted_by_company_and_reason(database: Database, clock: Clock) -> None:
     for later in (0, 60):
-        async with await InboxWriter.open(path, clock=clock) as writer:
+        async with await InboxWriter.open(database, clock=clock) as writer:
             clock.now = NOON + timedelta(seconds=later)
             for _ in range(7):
                 writer.refuse(1, "signature_invalid")
             writer.refuse(2, "signature_missing")
             writer.refuse(0, "unknown_company")
-    async with InboxReader.open(path) as reader:
+    async with InboxReader.open(database) as reader:
         refusals = await reader.refusals(1)
     assert [(one.reason, one.count, one.first_at, one.last_at) for one in refusals] == [
         ("signature_invalid", 14, NOON, NOON + timedelta(seconds=60)),
@@ -234,8 +233,8 @@ async def test_refusals_are_counted_by_company_and_reason(path: Path, clock: Clo
     ]
 
 
-async def test_refusals_being_written_at_a_stop_are_written(path: Path) -> None:
-    writer = await InboxWriter.open(path)
+async def test_refusals_being_written_at_a_stop_are_written(database: Database) -> None:
+    writer = await InboxWriter.open(database)
     gate = Gate()
     held = asyncio.create_task(writer._store.transact(gate))
     await gate.reached.wait()
@@ -246,10 +245,11 @@ async def test_refusals_being_written_at_a_stop_are_written(path: Path) -> None:
     await asyncio.sleep(0)
     gate.opened.set()
     await asyncio.gather(held, closing)
-    async with InboxReader.open(path) as reader:
+    async with InboxReader.open(database) as reader:
         assert [one.count for one in await reader.refusals(1)] == [1]
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 async def test_retention_takes_what_is_old_applied_and_not_kept(
     writer: InboxWriter, reader: InboxReader, clock: Clock
 ) -> None:
@@ -261,11 +261,12 @@ async def test_retention_takes_what_is_old_applied_and_not_kept(
     gone = await writer.forget(1, through=3, before=NOON + timedelta(days=1), keep={names[1]})
 
     assert gone == 2
-    assert [delivery.position for delivery in await reader.read(1, 0, 10)] == [2, 4, 6]
-    assert [delivery.position for delivery in await reader.read(2, 0, 10)] == [5]
+    assert [delivery.position for delivery in await reader.read(1, 0, 10)] == [2, 4, 5]
+    assert [delivery.position for delivery in await reader.read(2, 0, 10)] == [1]
     assert await reader.accepted(1) == 5
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 async def test_retention_goes_on_over_many_stretches(writer: InboxWriter, reader: InboxReader) -> None:
     names = await asyncio.gather(*(writer.append(1, UPDATED, {}, b"") for _ in range(1_700)))
     later = NOON + timedelta(seconds=1)
@@ -273,15 +274,15 @@ async def test_retention_goes_on_over_many_stretches(writer: InboxWriter, reader
     assert await reader.pending(1, 0) == (700, NOON)
 
 
-async def test_a_position_is_never_used_again(path: Path) -> None:
-    async with await InboxWriter.open(path) as writer:
+async def test_a_position_is_never_used_again(database: Database) -> None:
+    async with await InboxWriter.open(database) as writer:
         for _ in range(3):
             await writer.append(1, UPDATED, {}, b"")
         await writer.forget(1, through=3, before=datetime.now(UTC) + timedelta(days=1), keep=())
-    async with await InboxWriter.open(path) as writer, InboxReader.open(path) as reader:
-        assert await reader.head() == 0
+    async with await InboxWriter.open(database) as writer, InboxReader.open(database) as reader:
+        assert await reader.head(1) == 0
         await writer.append(1, UPDATED, {}, b"")
-        assert await reader.head() == 4
+        assert await reader.head(1) == 4
 
 
 class Gate:
@@ -297,8 +298,8 @@ class Gate:
         assert self.opened.wait(10)
 
 
-async def test_a_full_queue_refuses_at_once_and_takes_again(path: Path) -> None:
-    async with await InboxWriter.open(path, queue_limit=2) as writer:
+async def test_a_full_queue_refuses_at_once_and_takes_again(database: Database) -> None:
+    async with await InboxWriter.open(database, queue_limit=2) as writer:
         gate = Gate()
         held = asyncio.create_task(writer._store.transact(gate))
         await gate.reached.wait()
@@ -311,7 +312,7 @@ async def test_a_full_queue_refuses_at_once_and_takes_again(path: Path) -> None:
         await asyncio.gather(held, *waiting)
         assert [*ready, writer.ready] == [False, True]
         await writer.append(1, UPDATED, {}, b"")
-    async with InboxReader.open(path) as reader:
+    async with InboxReader.open(database) as reader:
         (turned_away,) = await reader.failed_commits()
     assert (turned_away.refused, turned_away.reason) == (1, "the queue was full")
 
@@ -329,40 +330,62 @@ async def test_a_request_that_is_cancelled_takes_no_neighbour_with_it(writer: In
     assert gone.cancelled()
 
 
-async def test_a_bad_row_fails_alone(path: Path) -> None:
-    fresh = iter(["one", "twice", "twice", "four"])
-    async with (
-        await InboxWriter.open(path, new_id=lambda: next(fresh)) as writer,
-        InboxReader.open(path) as reader,
-    ):
-        answers: list[str | BaseException] = await asyncio.gather(
-            *(writer.append(1, UPDATED, {}, b"%d" % n) for n in range(4)), return_exceptions=True
-        )
-        assert [type(answer) for answer in answers] == [str, str, CommitFailed, str]
-        failure = answers[2]
-        assert isinstance(failure, CommitFailed)
-        assert isinstance(failure.__cause__, IntegrityError)
-        assert [delivery.body for delivery in await reader.read(1, 0, 10)] == [b"0", b"1", b"3"]
-        assert await reader.accepted(1) == 3
+async def test_a_bad_row_fails_alone(writer: InboxWriter, reader: InboxReader) -> None:
+    topics = [UPDATED, UPDATED, "no text: \ud800", UPDATED]
+    answers: list[str | BaseException] = await asyncio.gather(
+        *(writer.append(1, topic, {}, b"%d" % n) for n, topic in enumerate(topics)), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [str, str, CommitFailed, str]
+    failure = answers[2]
+    assert isinstance(failure, CommitFailed)
+    assert "surrogates" in str(failure)
+    found = await reader.read(1, 0, 10)
+    assert [(delivery.position, delivery.body) for delivery in found] == [(1, b"0"), (2, b"1"), (3, b"3")]
+    assert await reader.accepted(1) == 3
 
 
-async def set_pragma(writer: InboxWriter, pragma: str) -> None:
-    """Set it outside a transaction, which could not begin while writes are refused."""
+async def test_a_delivery_whose_commit_was_never_answered_is_stored_once(
+    writer: InboxWriter, reader: InboxReader
+) -> None:
+    await writer.append(1, UPDATED, {}, b"before")
+    rows = [Row(f"name {n}", 1, UPDATED, utc_text(NOON), "{}", b"%d" % n) for n in range(3)]
+    for some in (rows[:2], rows):
+        await writer._store.transact(partial(transactions.append, rows=some, tried=True))
+    found = await reader.read(1, 0, 10)
+    assert [(delivery.position, delivery.body) for delivery in found] == [
+        (1, b"before"),
+        (2, b"0"),
+        (3, b"1"),
+        (4, b"2"),
+    ]
+    assert await reader.accepted(1) == 4
+
+
+async def outside(writer: InboxWriter, statement: str) -> None:
+    """Execute it outside a transaction, which could not begin while writes are refused."""
 
     def act() -> None:
         connection = writer._store._engine.raw_connection()
-        connection.cursor().execute(f"PRAGMA {pragma}")
+        connection.cursor().execute(statement)
+        connection.commit()
+        connection.close()
 
     await asyncio.get_running_loop().run_in_executor(writer._store._thread, act)
 
 
 async def refuse_writes(writer: InboxWriter) -> None:
-    """Make SQLite answer every write with an error of the store, as a disk does that went read-only."""
-    await set_pragma(writer, "query_only = ON")
+    """Make the database answer every write with an error of its own, as a disk does that went read-only."""
+    await outside(writer, _refusing(writer, refuse=True))
 
 
 async def take_writes(writer: InboxWriter) -> None:
-    await set_pragma(writer, "query_only = OFF")
+    await outside(writer, _refusing(writer, refuse=False))
+
+
+def _refusing(writer: InboxWriter, *, refuse: bool) -> str:
+    if writer._store._engine.dialect.name == "sqlite":
+        return f"PRAGMA query_only = {int(refuse)}"
+    return f"SET default_transaction_read_only = {refuse}"
 
 
 async def test_a_failing_store_refuses_notes_it_and_recovers(
@@ -371,7 +394,7 @@ async def test_a_failing_store_refuses_notes_it_and_recovers(
     await writer.append(1, UPDATED, {}, b"before")
     await refuse_writes(writer)
     for _ in range(2):
-        with pytest.raises(CommitFailed, match="readonly"):
+        with pytest.raises(CommitFailed, match="read"):
             await writer.append(1, UPDATED, {}, b"refused")
         clock.now += timedelta(minutes=1)
     refused = writer.ready
@@ -382,7 +405,7 @@ async def test_a_failing_store_refuses_notes_it_and_recovers(
     (failed,) = await reader.failed_commits()
     assert (failed.refused, failed.first_at) == (2, NOON)
     assert failed.last_at >= NOON + timedelta(minutes=1)
-    assert "readonly" in failed.reason
+    assert "read" in failed.reason
     found = await reader.read(1, 0, 10)
     assert [(delivery.position, delivery.body) for delivery in found] == [(1, b"before"), (2, b"after")]
     assert await reader.accepted(1) == 2
@@ -430,12 +453,13 @@ async def test_a_dead_store_is_given_up_after_a_few_tries(writer: InboxWriter) -
     await take_writes(writer)
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 async def test_in_a_nearly_full_store_what_fits_is_stored(writer: InboxWriter, reader: InboxReader) -> None:
     await writer.append(1, UPDATED, {}, b"")
     pages = await writer._store.transact(
         lambda connection: connection.exec_driver_sql("PRAGMA page_count").scalar_one()
     )
-    await set_pragma(writer, f"max_page_count = {pages + 4}")
+    await outside(writer, f"PRAGMA max_page_count = {pages + 4}")
     answers = await asyncio.gather(
         *(writer.append(1, UPDATED, {}, body) for body in (b"small", b"x" * 100_000, b"little")),
         return_exceptions=True,
@@ -444,11 +468,11 @@ async def test_in_a_nearly_full_store_what_fits_is_stored(writer: InboxWriter, r
     assert [delivery.body for delivery in await reader.read(1, 1, 10)] == [b"small", b"little"]
 
 
-async def test_a_defect_of_ours_refuses_everything_aloud(path: Path) -> None:
+async def test_a_defect_of_ours_refuses_everything_aloud(database: Database) -> None:
     def defect() -> None:
         raise ZeroDivisionError
 
-    writer = await InboxWriter.open(path, committed=defect)
+    writer = await InboxWriter.open(database, committed=defect)
     name = await writer.append(1, UPDATED, {}, b"stored before the defect shows")
     async with asyncio.timeout(5):
         while writer.ready:  # noqa: ASYNC110 - readiness is asked for, as a load balancer does
@@ -456,39 +480,42 @@ async def test_a_defect_of_ours_refuses_everything_aloud(path: Path) -> None:
     with pytest.raises(CommitFailed, match="started anew"):
         await writer.append(1, UPDATED, {}, b"")
     await writer.close()
-    async with InboxReader.open(path) as reader:
+    async with InboxReader.open(database) as reader:
         assert [delivery.id for delivery in await reader.read(1, 0, 10)] == [name]
 
 
-async def test_closing_stores_and_answers_what_waits(path: Path) -> None:
-    writer = await InboxWriter.open(path)
+async def test_closing_stores_and_answers_what_waits(database: Database) -> None:
+    writer = await InboxWriter.open(database)
     waiting = [asyncio.create_task(writer.append(1, UPDATED, {}, b"")) for _ in range(100)]
     await asyncio.sleep(0)
     await writer.close()
     names = await asyncio.gather(*waiting)
-    async with InboxReader.open(path) as reader:
+    async with InboxReader.open(database) as reader:
         assert [delivery.id for delivery in await reader.read(1, 0, 1_000)] == names
     with pytest.raises(CommitFailed, match="stopping"):
         await writer.append(1, UPDATED, {}, b"")
 
 
-async def test_a_second_writer_is_refused_until_the_first_is_closed(path: Path) -> None:
-    async with await InboxWriter.open(path):
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_a_second_writer_is_refused_until_the_first_is_closed(database: Database) -> None:
+    async with await InboxWriter.open(database):
         with pytest.raises(OwnedElsewhere, match="the receiver"):
-            await InboxWriter.open(path)
-    async with await InboxWriter.open(path):
+            await InboxWriter.open(database)
+    async with await InboxWriter.open(database):
         pass
 
 
-async def test_opening_and_closing_leaves_no_descriptor_and_no_thread(path: Path) -> None:
+async def test_opening_and_closing_leaves_no_descriptor_and_no_thread(
+    database: Database, tmp_path: Path
+) -> None:
     async def once() -> None:
-        async with await InboxWriter.open(path) as writer, InboxReader.open(path) as reader:
+        async with await InboxWriter.open(database) as writer, InboxReader.open(database) as reader:
             await writer.append(1, UPDATED, {}, b"")
-            await reader.head()
+            await reader.head(1)
 
     def held() -> list[Path]:
         links = (descriptor for descriptor in Path("/proc/self/fd").iterdir() if descriptor.is_symlink())
-        return [target for target in (link.readlink() for link in links) if path.parent in target.parents]
+        return [target for target in (link.readlink() for link in links) if tmp_path in target.parents]
 
     await once()
     threads = threading.active_count()

@@ -154,3 +154,22 @@ async def test_what_is_on_its_way_while_its_company_goes_is_answered(receiver: R
     await receiver.until(22, "token-22", "unknown_company")
     arrived.set()
     assert (await delivering).status_code == 200
+
+
+async def test_following_that_breaks_is_told_at_once_and_raised_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.chdir(tmp_path)
+    configure(tmp_path, 1)
+    companies = Companies(ReceiverSettings, look_seconds=0.001)
+    monkeypatch.setattr(companies, "look", broken)
+    app = create_app(companies)
+    with capture_logs() as log, pytest.raises(ZeroDivisionError):
+        async with app.router.lifespan_context(app), asyncio.timeout(10):
+            while not log:  # noqa: ASYNC110 - a log tells nobody
+                await asyncio.sleep(0.001)
+            assert app.state.inbox.ready
+    assert [line["action"] for line in log] == ["following_broken"]

@@ -1,7 +1,6 @@
 import json
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,14 +8,15 @@ from typing import Any
 
 import pytest
 
+from receiver.database import Place, directory_of, inbox_of
 from receiver.inbox import InboxWriter
 from sync.apply import Applier
-from sync.inbox import InboxView, inbox_path
+from sync.inbox import InboxView
 from sync.merge.customers import Subscription
 from sync.merge.doubts import Timing
 from sync.merge.snapshots import Lens
-from sync.mirror.reader import mirror_path
 from sync.mirror.store import Mirror
+from tests.databases import asked
 
 COMPANY = 5678
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -31,26 +31,30 @@ ADDRESS = {
 
 @dataclass
 class House:
-    """An inbox and a mirror in real files, a clock that a test sets, and what a reporting tool would see."""
+    """An inbox and a mirror in a real database, a clock that a test sets, and what a reporting tool sees."""
 
-    directory: Path
+    place: Place
     stack: AsyncExitStack
     timing: Timing = field(default_factory=Timing)
     attributes: Subscription = field(default_factory=Subscription)
     now: datetime = NOON
 
+    @property
+    def directory(self) -> Path:
+        return directory_of(self.place)
+
     async def open(self) -> None:
         self.inbox = await self.stack.enter_async_context(await self.new_inbox())
         self.mirror = await self.new_mirror()
         self.stack.push_async_callback(self.close)
-        self.view = await self.stack.enter_async_context(InboxView(self.directory))
+        self.view = await self.stack.enter_async_context(InboxView(self.place))
         self.applier = self.new_applier()
 
-    async def new_inbox(self, directory: Path | None = None) -> InboxWriter:
-        return await InboxWriter.open(inbox_path(directory or self.directory), clock=lambda: self.now)
+    async def new_inbox(self, place: Place | None = None) -> InboxWriter:
+        return await InboxWriter.open(inbox_of(place or self.place), clock=lambda: self.now)
 
-    async def new_mirror(self, directory: Path | None = None) -> Mirror:
-        return await Mirror.open(directory or self.directory, COMPANY, self.attributes, "the test")
+    async def new_mirror(self, place: Place | None = None) -> Mirror:
+        return await Mirror.open(place or self.place, COMPANY, self.attributes, "the test")
 
     def new_applier(self, mirror: Mirror | None = None) -> Applier:
         lens = Lens(COMPANY, self.attributes, self.timing.window)
@@ -100,11 +104,8 @@ class House:
         return 0 if reader is None else await self.applier.apply_pending(reader)
 
     def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
-        """Ask the mirror in SQL, through a read-only connection of its own."""
-        uri = mirror_path(self.directory).absolute().as_uri() + "?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(query, parameters)]
+        """Ask the mirror in SQL, through a connection of its own; PostgreSQL's rows come as SQLite's do."""
+        return asked(self.place, query, *parameters)
 
     def row(self, query: str, *parameters: object) -> dict[str, Any]:
         (row,) = self.rows(query, *parameters)
@@ -135,15 +136,15 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(place: Place) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
-        house = House(tmp_path, stack)
+        house = House(place, stack)
         await house.open()
         yield house
 
 
 @pytest.fixture
-async def empty_house(tmp_path: Path) -> AsyncIterator[House]:
+async def empty_house(place: Place) -> AsyncIterator[House]:
     """A house in which nothing has been opened yet."""
     async with AsyncExitStack() as stack:
-        yield House(tmp_path, stack)
+        yield House(place, stack)

@@ -88,7 +88,7 @@ class Life:
         await asyncio.wait([applying])
 
     async def replay_some(self) -> None:
-        settings = SimpleNamespace(data_dir=self.house.directory)
+        settings = SimpleNamespace(place=self.house.place, company_id=5678)
         engine: Any = SimpleNamespace(mirror=self.house.mirror, applier=self.house.applier, settings=settings)
         some = self.chance.sample(self.names, min(3, len(self.names)))
         await replay(engine, some, self.chance.choice([None, *Verdict]))

@@ -28,7 +28,7 @@ from sync.mirror.verdicts import deliveries_with
 
 async def set_pragma(mirror: Mirror, pragma: str) -> None:
     """Set it on the one writing connection, outside a transaction."""
-    connection = await mirror._engine.raw_connection()
+    connection = await mirror.store.engine.raw_connection()
     driver: Any = connection.driver_connection
     await driver.execute(f"PRAGMA {pragma}")
     connection.close()

