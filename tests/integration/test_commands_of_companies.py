@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -24,8 +25,10 @@ async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     for name in ("KOUNTA_COMPANY_ID", "MIRROR_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MIRROR_DATA_DIR", ".")
+    before = structlog.get_config()
     async with serve_locally(echo, tmp_path, OWNER):
         yield tmp_path
+    structlog.configure(**before)  # a command is silent, the tests after this one are not
 
 
 async def path_asked(company_id: int | None) -> str:

@@ -167,9 +167,13 @@ async def test_following_that_breaks_is_told_at_once_and_raised_at_the_end(
     companies = Companies(ReceiverSettings, look_seconds=0.001)
     monkeypatch.setattr(companies, "look", broken)
     app = create_app(companies)
-    with capture_logs() as log, pytest.raises(ZeroDivisionError):
+
+    async def run() -> None:
         async with app.router.lifespan_context(app), asyncio.timeout(10):
             while not log:  # noqa: ASYNC110 - a log tells nobody
                 await asyncio.sleep(0.001)
             assert app.state.inbox.ready
+
+    with capture_logs() as log, pytest.raises(ZeroDivisionError):
+        await run()
     assert [line["action"] for line in log] == ["following_broken"]

@@ -60,7 +60,7 @@ def test_a_company_is_added_and_goes_again(place: Path) -> None:
     assert tokens(companies.settings) == {1: (b"token",), 2: (b"token-2",)}
     assert log == [
         {
-            "event": "The companies have changed. added: 2.",
+            "event": "The companies have changed: 2 added.",
             "action": "companies_changed",
             "log_level": "info",
             "added": [2],
