@@ -23,7 +23,7 @@ AT_ONCE: Final = 100
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay gave: delivery -> its new verdict, and the one before; names that the inbox no longer has."""
+    """What a replay gave: delivery -> its new verdict and the one before; names that are gone."""
 
     verdicts: dict[str, str] = field(default_factory=dict)
     before: dict[str, str] = field(default_factory=dict)
@@ -46,7 +46,7 @@ async def rehearse(
     ids: Collection[str],
     wanted: Wanted | None = None,
 ) -> Replayed:
-    """Give what `replay` would give, and leave everything as it is. Whoever writes the mirror waits for it."""
+    """Give what `replay` would give, and leave everything as it is. Whoever writes meanwhile waits."""
     lens = Lens(settings.company_id, settings.subscription, settings.timing.window)
     async with rehearsal(mirror) as tried:
         applier = Applier(cast("Mirror", tried), lens, settings.timing, clock)  # it batches as a mirror does

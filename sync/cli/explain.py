@@ -49,7 +49,7 @@ async def explain(
 
     settings = WorkerSettings.load(company) if upstream else MirrorSettings.load(company)
     answer = await _asked(settings, customer_id) if isinstance(settings, WorkerSettings) else None
-    async with MirrorReader.look(settings.data_dir, settings.company_id) as mirror:
+    async with MirrorReader.look(settings.place, settings.company_id) as mirror:
         found = await look(mirror, customer_id, timing=settings.timing, now=utc_now())
     if upstream:
         lens = Lens(settings.company_id, settings.subscription, settings.timing.window)

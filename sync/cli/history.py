@@ -33,7 +33,7 @@ async def history(customer_id: CustomerId, /, *, company: Company = None, json: 
     from sync.settings import MirrorSettings
 
     settings = MirrorSettings.load(company)
-    async with MirrorReader.look(settings.data_dir, settings.company_id) as mirror:
+    async with MirrorReader.look(settings.place, settings.company_id) as mirror:
         changes = await changes_of(mirror, customer_id)
     if not changes:
         sys.stderr.write(f"The mirror has no history of customer {customer_id}.\n")

@@ -8,22 +8,24 @@ from dataclasses import asdict
 from typing import Any
 
 import structlog
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from receiver.database import is_unavailable
+from sync.console.answering import answering
 from sync.console.customers import customer_routes
 from sync.console.login import login_routes
 from sync.console.webhooks import webhook_routes
 from sync.engine import Engine
 from sync.kounta import KountaError
 from sync.merge.customers import CustomerId
+from sync.mirror.deliveries import Wanted
 from sync.reconcile.report import Report, Request, Step
 from sync.reconcile.sweep import ForeignListError
-from sync.replay import Replayed, replay
+from sync.replay import rehearse, replay
 
 _log = structlog.get_logger()
 
@@ -37,10 +39,19 @@ class Reconcile(BaseModel):
 
 
 class Replay(BaseModel):
-    """What `deliveries replay` asks for: these deliveries, and every one with this verdict."""
+    """What `deliveries replay` asks for: these deliveries, and every one with this verdict, of this time."""
 
     ids: list[str] = []
     verdict: str | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """Give what is asked for beside `ids`."""
+        if self.verdict is None and self.since is None and self.until is None:
+            return None
+        return Wanted(self.verdict, since=self.since, until=self.until)
 
 
 def create_api(engine: Engine) -> Starlette:
@@ -48,8 +59,9 @@ def create_api(engine: Engine) -> Starlette:
 
     `POST /reconcile` answers JSON lines: `{"stage", "done", "total"}` while it goes on, then
     `{"report", "why"}` (why the first of the failed ones did, or "") or `{"error"}`. `POST /replay` answers
-    `{"verdicts": {id: verdict}, "missing": [id]}`. `/webhooks/…` is the registration,
-    `/customers/…` what is asked of upstream, `/login/…` new credentials.
+    `{"verdicts": {id: verdict}, "before": {id: verdict}, "missing": [id]}`, and so does `/rehearse`, which
+    changes nothing. `/webhooks/…` is the registration, `/customers/…` what is asked of upstream,
+    `/login/…` new credentials.
     """
 
     async def reconcile(request: HttpRequest) -> Response:
@@ -59,18 +71,19 @@ def create_api(engine: Engine) -> Starlette:
             return _wrong(error)
         return StreamingResponse(_lines(reconciliation(engine, asked)), media_type="application/jsonl")
 
-    async def replay_deliveries(request: HttpRequest) -> Response:
-        try:
-            asked = Replay.model_validate_json(await request.body())
-        except ValidationError as error:
-            return _wrong(error)
-        replayed: Replayed = await replay(engine, asked.ids, asked.verdict)
-        return JSONResponse({"verdicts": replayed.verdicts, "missing": replayed.missing})
+    async def replay_deliveries(request: HttpRequest) -> dict[str, Any]:
+        asked = Replay.model_validate_json(await request.body())
+        return asdict(await replay(engine, asked.ids, asked.wanted))
+
+    async def rehearse_deliveries(request: HttpRequest) -> dict[str, Any]:
+        asked = Replay.model_validate_json(await request.body())
+        return asdict(await rehearse(engine.settings, engine.mirror, engine.clock, asked.ids, asked.wanted))
 
     return Starlette(
         routes=[
             Route("/reconcile", reconcile, methods=["POST"]),
-            Route("/replay", replay_deliveries, methods=["POST"]),
+            Route("/replay", answering(replay_deliveries), methods=["POST"]),
+            Route("/rehearse", answering(rehearse_deliveries), methods=["POST"]),
             *webhook_routes(engine),
             *customer_routes(engine),
             *login_routes(engine),

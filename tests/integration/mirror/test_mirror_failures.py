@@ -26,7 +26,7 @@ def stumbling(*ids: int, error: str = "an odd tag") -> Callable[..., Decision]:
 
 
 async def replayed(house: Any, *ids: str, verdict: str | None = None) -> Replayed:
-    settings = SimpleNamespace(data_dir=house.directory, company_id=5678)
+    settings = SimpleNamespace(place=house.place, company_id=5678)
     engine: Any = SimpleNamespace(mirror=house.mirror, applier=house.applier, settings=settings)
     return await replay(engine, ids, verdict)
 
