@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 
 from receiver.errors import SettingsError
@@ -61,6 +61,13 @@ def _long_enough(key: SecretStr) -> SecretStr:
     if len(key.get_secret_value()) < SHORTEST_KEY:
         raise ValueError(f"it should have at least {SHORTEST_KEY} characters, all of them random")
     return key
+
+
+def _guarded(host: str, others: ValidationInfo) -> str:
+    """Check that other machines need a password; that field stands before this one."""
+    if not is_loopback(host) and others.data.get("console_password") is None:
+        raise ValueError("other machines could read it there, so set MIRROR_CONSOLE_PASSWORD too")
+    return host
 
 
 def _has_port(url: SplitResult) -> bool:
@@ -156,6 +163,19 @@ class WorkerSettings(MirrorSettings):
     )
     heartbeat_url: Annotated[SecretStr, AfterValidator(_watcher)] | None = Field(
         None, alias="MIRROR_HEARTBEAT_URL", description="what is called every minute while work gets on"
+    )
+    console_password: Annotated[SecretStr, Field(min_length=1)] | None = Field(
+        None, alias="MIRROR_CONSOLE_PASSWORD", description="what opens the console, with any user name"
+    )
+    console_host: Annotated[str, AfterValidator(_guarded)] = Field(
+        "127.0.0.1", alias="MIRROR_CONSOLE_HOST", description="the address at which the console listens"
+    )
+    console_port: int = Field(
+        8765,
+        alias="MIRROR_CONSOLE_PORT",
+        ge=0,
+        le=65535,
+        description="the port at which the console listens; 0 takes a free one",
     )
     read_only: bool = Field(
         False,

@@ -17,6 +17,9 @@ from receiver.local import serve_locally
 from sync.alerts import Pager
 from sync.apply import GAP
 from sync.console.api import create_api
+from sync.console.app import create_console
+from sync.console.metrics import Calls, exposition
+from sync.console.serving import serving
 from sync.engine import Engine
 from sync.gaps import Gaps
 from sync.inbox import InboxView
@@ -28,6 +31,7 @@ from sync.mirror.sweeps import newest_sweep
 from sync.reconcile.sweep import BACKFILL, ForeignListError, GaveWayError
 from sync.reconcile.verify import IN_FLIGHT
 from sync.retention import forget_old
+from sync.status import status_of
 from sync.watch import Watch
 
 POLL_SECONDS: Final = 5.0
@@ -98,7 +102,7 @@ class Worker:
         From then on the process ignores both: another one must not break off the clearing up.
         """
         loop = asyncio.get_running_loop()
-        working = asyncio.ensure_future(self._work())
+        working = asyncio.ensure_future(self._work_and_serve())
 
         def stop() -> None:
             for number in _SIGNALS:
@@ -141,6 +145,18 @@ class Worker:
         if busy:
             await self._note_answer(name)
         return busy
+
+    async def _work_and_serve(self) -> None:
+        settings = self._engine.settings
+        console = create_console(self._scrape, lambda: self._watch.gets_on, settings.console_password)
+        async with serving(console, settings.console_host, settings.console_port):
+            await self._work()
+
+    async def _scrape(self) -> bytes:
+        engine = self._engine
+        status = await status_of(engine.settings, engine.clock())
+        calls = Calls(engine.kounta.calls, engine.kounta.successes)
+        return exposition(status, calls, gets_on=self._watch.gets_on)
 
     async def _work(self) -> None:
         directory = self._engine.settings.data_dir

@@ -63,6 +63,7 @@ class Demonstration:
             "KOUNTA_REQUESTS_PER_MINUTE": str(CALLS_A_MINUTE),
             "MIRROR_READ_LAG_SECONDS": "1",
             "MIRROR_HOLD_DELETES": "100%",
+            "MIRROR_CONSOLE_PORT": "0",
         }
 
     async def __aenter__(self) -> Self:

@@ -119,6 +119,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "KOUNTA_REQUESTS_PER_MINUTE": "6000",
         "MIRROR_READ_LAG_SECONDS": "0",
         "MIRROR_HOLD_DELETES": "100%",
+        "MIRROR_CONSOLE_PORT": "0",
     }
 
 
