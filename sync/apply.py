@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from receiver.database import is_unavailable
+from receiver.errors import MirrorError
 from receiver.inbox import Delivery, InboxReader
 from receiver.topics import PING
 from sync.merge.decisions import Verdict, heard, merge
@@ -20,7 +21,7 @@ from sync.merge.doubts import Reason, Timing
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
 from sync.mirror.gaps import note_gap
-from sync.mirror.store import Mirror
+from sync.mirror.store import BusyElsewhere, Mirror
 from sync.mirror.verdicts import Ruling, verdicts_given, verdicts_of
 
 AT_ONCE: Final = 3000
@@ -71,7 +72,7 @@ class Applier:
         What begins anew knows deliveries that have a verdict, and leaves them alone.
         """
         identity = await inbox.identity()
-        known = self._mirror.progress.inbox_id
+        known = (await self._mirror.refresh()).inbox_id
         ruled = await verdicts_given(self._mirror)
         if known is None:
             await self._mirror.note(inbox_id=identity)
@@ -106,21 +107,30 @@ class Applier:
         return bool(names) and not await verdicts_of(self._mirror, names)
 
     async def apply_batch(self, inbox: InboxReader) -> int:
-        """Apply the next deliveries, at most AT_ONCE; give their number.
+        """Apply the next deliveries, at most AT_ONCE; give their number, 0 while another worker applies them.
 
         Raises what the store raises while it cannot be written: then nothing was applied, nothing is lost.
         """
-        position = self._mirror.progress.position
-        deliveries = await inbox.read(self._lens.company_id, position, AT_ONCE)
-        if not deliveries:
+        if not await inbox.is_behind(self._lens.company_id, self._mirror.progress.position):
             return 0
-        gap = _first_gap(position, deliveries)
-        if gap is not None:
-            deliveries = [one for one in deliveries if one.position <= gap.after]
-            if not deliveries:
-                await self._note_gap(gap)
-                return await self.apply_batch(inbox)
-        await self.apply(deliveries)
+        deliveries: Sequence[Delivery] = ()
+        gap = None
+        try:
+            async with self._mirror.batch((), self._clock(), wait=False) as batch:
+                deliveries = await inbox.read(self._lens.company_id, batch.position, AT_ONCE)
+                gap = _first_gap(batch.position, deliveries)
+                if gap is not None:
+                    deliveries = [one for one in deliveries if one.position <= gap.after]
+                await self._merge(batch, deliveries, again=False)
+        except BusyElsewhere:
+            return 0
+        except Exception as error:
+            if _is_no_fault(error):
+                raise
+            await self._apply_singly(deliveries, error, again=False)
+        if gap is not None and not deliveries:
+            await self._note_gap(gap)
+            return await self.apply_batch(inbox)
         return len(deliveries)
 
     async def _note_gap(self, gap: Gap) -> None:
@@ -144,39 +154,42 @@ class Applier:
         With `again`, they have a verdict: they get a new one at their old position, and the old one is kept.
         """
         try:
-            await self._apply(deliveries, again=again)
+            async with self._mirror.batch((), self._clock()) as batch:
+                await self._merge(batch, deliveries, again=again)
         except Exception as error:
-            if is_unavailable(error):
+            if _is_no_fault(error):
                 raise
-            _log.warning(
-                f"{len(deliveries)} deliveries could not be applied together and are tried alone: "
-                f"{_complaint(error)}",
-                action="batch_failed",
-                exc_info=error,
-            )
-            for delivery in deliveries:
-                await self._apply_alone(delivery, again=again)
+            await self._apply_singly(deliveries, error, again=again)
 
-    async def _apply_alone(self, delivery: Delivery, *, again: bool) -> None:
-        try:
-            await self._apply([delivery], again=again)
-        except Exception as error:
-            if is_unavailable(error):
-                raise
-            await self._give_up(delivery, error, again=again)
+    async def _apply_singly(self, deliveries: Sequence[Delivery], error: Exception, *, again: bool) -> None:
+        """Apply each in a transaction of its own, after an `error` of all together."""
+        _log.warning(
+            f"{len(deliveries)} deliveries could not be applied together and are tried alone: "
+            f"{_complaint(error)}",
+            action="batch_failed",
+            exc_info=error,
+        )
+        for delivery in deliveries:
+            try:
+                async with self._mirror.batch((), self._clock()) as batch:
+                    await self._merge(batch, [delivery], again=again)
+            except Exception as alone:
+                if _is_no_fault(alone):
+                    raise
+                await self._give_up(delivery, alone, again=again)
 
-    async def _apply(self, deliveries: Sequence[Delivery], *, again: bool) -> None:
+    async def _merge(self, batch: Batch, deliveries: Sequence[Delivery], *, again: bool) -> None:
+        """Merge what these say into the batch; those that have their verdict already are passed over."""
         readings = [(delivery, self._read(delivery)) for delivery in deliveries]
-        ids = [reading.customer_id for _, reading in readings if isinstance(reading, Snapshot)]
+        await batch.load([reading.customer_id for _, reading in readings if isinstance(reading, Snapshot)])
         now = self._clock()
         due_at = now + self._timing.read_after
-        async with self._mirror.batch(ids, now) as batch:
-            done = () if again else await batch.ruled_elsewhere([one.id for one in deliveries])
-            for delivery, reading in readings:
-                if delivery.id in done:
-                    batch.recognise(delivery.position)
-                elif again or delivery.position > batch.position:
-                    self._decide(batch, delivery, reading, now, due_at, again=again)
+        done = () if again else await batch.ruled_elsewhere([one.id for one in deliveries])
+        for delivery, reading in readings:
+            if delivery.id in done:
+                batch.recognise(delivery.position)
+            elif again or delivery.position > batch.position:
+                self._decide(batch, delivery, reading, now, due_at, again=again)
 
     def _read(self, delivery: Delivery) -> Snapshot | str:
         if delivery.topic == PING:
@@ -226,7 +239,7 @@ class Applier:
         try:
             await self._set_aside(delivery, customer_id, _complaint(error), again=again)
         except Exception as other:
-            if customer_id is None or is_unavailable(other):
+            if customer_id is None or _is_no_fault(other):
                 raise
             # what the mirror has of this customer is what fails: leave it, and let the others be applied
             await self._set_aside(delivery, None, _complaint(error), again=again)
@@ -272,6 +285,11 @@ def _first_gap(position: int, deliveries: Sequence[Delivery]) -> Gap | None:
             return Gap(position, delivery.position)
         position = delivery.position
     return None
+
+
+def _is_no_fault(error: Exception) -> bool:
+    """Whether the deliveries have no part in it: the store failed, or another worker has taken over."""
+    return is_unavailable(error) or isinstance(error, MirrorError)
 
 
 def _complaint(error: Exception) -> str:

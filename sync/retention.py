@@ -30,7 +30,7 @@ async def forget_old(engine: Engine) -> int | None:
     before = engine.clock() - timedelta(days=engine.settings.retention_days)
     what = {
         "company_id": engine.settings.company_id,
-        "through": engine.mirror.progress.position,
+        "through": (await engine.mirror.refresh()).position,
         "before": utc_text(before),
         "keep": keep,
     }

@@ -48,7 +48,7 @@ class Writer:
 
     async def _write(self, customer_id: int | None, writing: Awaitable[Written]) -> Customer:
         before = None if customer_id is None else await self._record(customer_id)
-        position = self._mirror.progress.position
+        position = (await self._mirror.refresh()).position
         try:
             written = await writing
         except KountaError as error:

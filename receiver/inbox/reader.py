@@ -93,6 +93,11 @@ class InboxReader:
                     break
         return found
 
+    async def is_behind(self, company_id: int, position: int) -> bool:
+        """Whether a company's deliveries go on behind a position."""
+        behind = deliveries.c.company_id == company_id, deliveries.c.position > position
+        return await self._one(select(deliveries.c.position).where(*behind).limit(1)) is not None
+
     async def head(self, company_id: int) -> int:
         """Give a company's highest position that is there; 0 when none is."""
         of_company = deliveries.c.company_id == company_id

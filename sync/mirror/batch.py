@@ -35,7 +35,7 @@ class Batch:
         """Begin with what is stored; `holding`: whether any deletion is held."""
         self.connection = connection
         self.company_id = company_id
-        self.progress = progress
+        self.progress = self._progress_before = progress
         self.position = progress.position
         self.records: dict[int, Record] = {}
         self.doubts: dict[int, Doubt] = {}
@@ -159,6 +159,8 @@ class Batch:
             ruled_elsewhere=self.progress.ruled_elsewhere - self._recognised,
         )
         names = ("position", "seq", "revision", "ruled_elsewhere")
+        if self.progress == self._progress_before:
+            return
         await self.connection.execute(
             update(PROGRESS)
             .where(PROGRESS.c.company_id == self.company_id)

@@ -189,7 +189,9 @@ class Mirror(MirrorReader):
             self.progress = progress
 
     async def refresh(self) -> Progress:
-        """Read anew how far it has come: others may have written."""
+        """Say how far it has come, read anew where others may have written."""
+        if not self.store.is_shared:
+            return self.progress
         async with self._writing, self.reading() as connection:
             row = (await connection.execute(_PROGRESS, {"company": self.company_id})).one()
             self.progress = Progress(*row[:-1])

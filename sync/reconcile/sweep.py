@@ -207,13 +207,13 @@ class Sweeper:
         if walk.row.next_page == END:
             return
         async with aclosing(self._kounta.pages(walk.row.next_page, priority=priority)) as pages:
-            progress = self._mirror.progress
+            progress = await self._mirror.refresh()
             async for page in pages:
                 await self._take(walk, page, progress)
                 met(walk.swept)
                 if priority != ASKED and self._awaited:
                     raise GaveWayError
-                progress = self._mirror.progress  # as the next call begins
+                progress = await self._mirror.refresh()  # as the next call begins
         if not walk.is_ours:
             raise walk.refuse()
         await self._add_unknown(walk, END)

@@ -82,14 +82,14 @@ class Verifier:
 
         Raises as `verify_all` does. A read that fails leaves a doubt, so that it is tried again later.
         """
-        revision = self._mirror.progress.revision
+        revision = (await self._mirror.refresh()).revision
         doubt = Doubt(customer_id, Reason.REFRESH, self._clock(), revision, born=revision)
         await self._verify(doubt, lambda *_: None, sampled=sampled)
 
     async def _verify(self, doubt: Doubt, note: Note, *, sampled: bool = False) -> None:
         """Read one customer. The answer stands, unless it is fenced: then it is one word among others."""
         customer_id = doubt.customer_id
-        progress, successes = self._mirror.progress, self._kounta.successes
+        progress, successes = await self._mirror.refresh(), self._kounta.successes
         try:
             if customer_id in self._missed:
                 await self._deletions.prove_access_since(self._missed[customer_id])
