@@ -86,7 +86,7 @@ async def _by_ourselves(settings: Any, asked: dict[str, Any]) -> AsyncGenerator[
     from sync.inbox import InboxView
 
     async with open_engine(settings, "kounta-mirror reconcile") as engine:
-        async with InboxView(settings.data_dir) as inbox:
+        async with InboxView(settings.place) as inbox:
             reader = await inbox.reader()
             if reader is not None:
                 await engine.applier.apply_pending(reader)

@@ -137,7 +137,7 @@ async def send_ping(
     settings = PingSettings.load(company)
     public_url = settings.required_public_url()
     token = settings.tokens()[settings.company_id][0]
-    way = Way(public_url, settings.company_id, token, settings.data_dir)
+    way = Way(public_url, settings.company_id, token, settings.place)
     passed: list[Hop] = []
     failed: HopFailed | None = None
     delivery: str | None = None
