@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from sync.mirror.reader import MirrorReader
     from sync.settings import MirrorSettings, WorkerSettings
 
+Outcome = Literal[
+    "pending", "applied", "unchanged", "stale", "tombstoned", "contradicted", "quarantined", "failed"
+]
 Limit = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 CustomerId = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=2**63 - 1))]
 
@@ -33,7 +36,7 @@ deliveries: Final = App(name="deliveries", help="Look at deliveries, and apply t
 @deliveries.command(name="list")
 async def list_deliveries(
     *,
-    verdict: Verdict | Literal["pending"] | None = None,
+    verdict: Outcome | None = None,
     customer: CustomerId | None = None,
     since: Moment = None,
     limit: Limit = 20,
@@ -61,7 +64,7 @@ async def list_deliveries(
     from sync.settings import MirrorSettings
 
     settings = MirrorSettings.load(company)
-    wanted = Wanted(verdict and str(verdict), customer, since)
+    wanted = Wanted(verdict, customer, since)
     async with AsyncExitStack() as stack:
         mirror, inbox = await _stores(settings, stack)
         rows = await listed(mirror, inbox, settings.company_id, wanted, limit)
