@@ -8,20 +8,16 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import structlog
 import uuid_utils
 
-from receiver.database import WritingThread, is_unavailable, migrate, utc_text
+from receiver.database import is_unavailable, utc_text
 from receiver.errors import MirrorError
-from receiver.inbox import transactions
 from receiver.inbox.notes import Notes
-from receiver.inbox.schema import MIGRATIONS
-from receiver.inbox.transactions import Row, Sign
-from receiver.ownership import Ownership
+from receiver.inbox.store import InboxStore
+from receiver.inbox.transactions import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -65,8 +61,7 @@ class InboxWriter:
 
     def __init__(
         self,
-        store: WritingThread,
-        ownership: Ownership | None,
+        store: InboxStore,
         *,
         queue_limit: int,
         clock: Callable[[], datetime],
@@ -76,13 +71,11 @@ class InboxWriter:
     ) -> None:
         self._notes = Notes()
         self._store = store
-        self._ownership = ownership
         self._queue_limit = queue_limit
         self._clock = clock
         self._new_id = new_id
         self._committed = committed
         self._heartbeat_seconds = heartbeat_seconds
-        self._start = 0
         self._seen_at = clock()
         self._waiting: deque[_Waiting] = deque()
         self._held = 0  # waiting, or in the commit that runs
@@ -113,39 +106,50 @@ class InboxWriter:
         Raises `OwnedElsewhere`, `NewerDatabase`, `MigrationFailed`, or `MirrorError` for a directory or disk
         that cannot serve.
         """
-        ownership = None
-        if isinstance(database, Path):
-            ownership = Ownership.take(database.parent, database.stem, "the receiver")
+        store = await InboxStore.open(database)
+        return await cls.over(
+            store,
+            queue_limit=queue_limit,
+            clock=clock,
+            new_id=new_id,
+            committed=committed,
+            heartbeat_seconds=heartbeat_seconds,
+        )
+
+    @classmethod
+    async def over(
+        cls,
+        store: InboxStore,
+        *,
+        queue_limit: int = 10_000,
+        clock: Callable[[], datetime] = _utc_now,
+        new_id: Callable[[], str] = _new_id,
+        committed: Callable[[], None] = lambda: None,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> Self:
+        """Begin a run over a store that is open, and is closed with this, also when it cannot begin."""
+        writer = cls(
+            store,
+            queue_limit=queue_limit,
+            clock=clock,
+            new_id=new_id,
+            committed=committed,
+            heartbeat_seconds=heartbeat_seconds,
+        )
         try:
-            await asyncio.to_thread(migrate, database, MIGRATIONS)
-            store = WritingThread(database)
-            writer = cls(
-                store,
-                ownership,
-                queue_limit=queue_limit,
-                clock=clock,
-                new_id=new_id,
-                committed=committed,
-                heartbeat_seconds=heartbeat_seconds,
-            )
-            try:
-                await writer._begin()
-            except Exception as error:
-                await store.close()
-                if is_unavailable(error):
-                    raise MirrorError(f"{database} cannot be written: {_reason(error)}.") from error
-                raise
-        except BaseException:
-            if ownership is not None:
-                ownership.close()
+            await writer._begin()
+        except BaseException as error:
+            await store.close()
+            if is_unavailable(error):
+                raise MirrorError(f"{store.database} cannot be written: {_reason(error)}.") from error
             raise
         return writer
 
     async def _begin(self) -> None:
-        self._start = await self._store.transact(partial(transactions.begin, now=self._clock()))
+        await self._store.begin(self._clock())
         self._committer = asyncio.create_task(self._commit_for_ever(), name="inbox commits")
         self._noter = asyncio.create_task(self._note_for_ever(), name="inbox notes")
-        for task in (self._committer, self._noter):
+        for task in (self._committer, self._noter, *self._store.tasks):
             task.add_done_callback(self._watch)
 
     async def close(self) -> None:
@@ -163,8 +167,6 @@ class InboxWriter:
                 await self._noter
         await self._write_notes(stopping=True)
         await self._store.close()
-        if self._ownership is not None:
-            self._ownership.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -220,26 +222,7 @@ class InboxWriter:
         Those named in `keep` stay. A file: small transactions, between which deliveries are committed; stops
         at the first stretch in which none is old enough. A schema: whole partitions. Gives how many went.
         """
-        kept = frozenset(keep)
-        if self._ownership is None:
-            released = partial(
-                transactions.release, company_id=company_id, through=through, before=before, kept=kept
-            )
-            return await self._store.transact(released)
-        gone = 0
-        after: int | None = 0
-        while after is not None:
-            stretch = partial(
-                transactions.forget,
-                company_id=company_id,
-                after=after,
-                through=through,
-                before=before,
-                kept=kept,
-            )
-            forgotten, after = await self._store.transact(stretch)
-            gone += forgotten
-        return gone
+        return await self._store.forget(company_id, through=through, before=before, keep=keep)
 
     async def _commit_for_ever(self) -> None:
         while True:
@@ -267,7 +250,7 @@ class InboxWriter:
     async def _try(self, batch: Sequence[_Waiting], *, tried: bool = False) -> Exception | None:
         rows = [waiting.row for waiting in batch]
         try:
-            await self._store.transact(partial(transactions.append, rows=rows, tried=tried))
+            await self._store.append(rows, tried=tried)
         except Exception as error:  # noqa: BLE001 - whatever it is, each request of the batch is answered with it
             return error
         return None
@@ -335,15 +318,16 @@ class InboxWriter:
                 self._notes.stood_still(self._seen_at, now)
             page = self._notes.take()
             # one that has failed no longer stores, and gives no sign of life, not even that it stops
-            sign = None if self._broken else Sign(self._start, now, last=stopping)
             try:
-                await self._store.transact(partial(transactions.note, page=page, sign=sign))
+                written = await self._store.note(page, now, alive=not self._broken, last=stopping)
             except Exception as error:
                 self._notes.put_back(page)
                 if not is_unavailable(error):
                     raise
                 self._failed(0, error)
             else:
+                if not written:
+                    self._notes.put_back(page)
                 self._seen_at = now
                 self._notes.committed()
 

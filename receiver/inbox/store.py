@@ -1,0 +1,95 @@
+"""What an `InboxWriter` writes to: the inbox in one database, and the run of the receiver that it notes."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from receiver.database import WritingThread, migrate
+from receiver.inbox import transactions
+from receiver.inbox.schema import MIGRATIONS
+from receiver.inbox.transactions import Row, Sign
+from receiver.ownership import Ownership
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from receiver.database import Database
+    from receiver.inbox.notes import Page
+
+
+class InboxStore(WritingThread):
+    """The one writing connection; a file has no other owner."""
+
+    tasks: Sequence[asyncio.Task[None]] = ()
+    """What it does by itself once it has begun, and without which it is of no use."""
+
+    def __init__(self, database: Database, ownership: Ownership | None) -> None:
+        super().__init__(database)
+        self.database = database
+        self._ownership = ownership
+        self._run = 0
+
+    @classmethod
+    async def open(cls, database: Database) -> Self:
+        """Open the inbox, made or migrated if need be.
+
+        Raises `OwnedElsewhere`, `NewerDatabase`, `MigrationFailed`, or `MirrorError` for a directory that
+        cannot serve.
+        """
+        ownership = None
+        if isinstance(database, Path):
+            ownership = Ownership.take(database.parent, database.stem, "the receiver")
+        try:
+            await asyncio.to_thread(migrate, database, MIGRATIONS)
+            return cls(database, ownership)
+        except BaseException:
+            if ownership is not None:
+                ownership.close()
+            raise
+
+    async def begin(self, now: datetime) -> None:
+        """Note the start of a run."""
+        self._run = await self.transact(partial(transactions.begin, now=now))
+
+    async def append(self, rows: Sequence[Row], *, tried: bool = False) -> None:
+        """Store deliveries, all or none; with `tried` some may be there already."""
+        await self.transact(partial(transactions.append, rows=rows, tried=tried))
+
+    async def note(self, page: Page, now: datetime, *, alive: bool, last: bool) -> bool:
+        """Write notes, and that this run lives or stops; False: they wait, though deliveries need not."""
+        sign = Sign(self._run, now, last) if alive else None
+        await self.transact(partial(transactions.note, page=page, sign=sign))
+        return True
+
+    async def forget(self, company_id: int, *, through: int, before: datetime, keep: Collection[str]) -> int:
+        """Remove a company's deliveries as `InboxWriter.forget` says."""
+        kept = frozenset(keep)
+        if self._ownership is None:
+            released = partial(
+                transactions.release, company_id=company_id, through=through, before=before, kept=kept
+            )
+            return await self.transact(released)
+        gone = 0
+        after: int | None = 0
+        while after is not None:
+            stretch = partial(
+                transactions.forget,
+                company_id=company_id,
+                after=after,
+                through=through,
+                before=before,
+                kept=kept,
+            )
+            forgotten, after = await self.transact(stretch)
+            gone += forgotten
+        return gone
+
+    async def close(self) -> None:
+        """End the connection, and give up the lock."""
+        await super().close()
+        if self._ownership is not None:
+            self._ownership.close()
