@@ -41,6 +41,7 @@ OF_THE_INSTALLATION: Final = {
     "console_password": "MIRROR_CONSOLE_PASSWORD",
     "console_port": "MIRROR_CONSOLE_PORT",
     "data_dir": "MIRROR_DATA_DIR",
+    "database_listen_url": "DATABASE_LISTEN_URL",
     "database_url": "DATABASE_URL",
     "heartbeat_url": "MIRROR_HEARTBEAT_URL",
     "queue_limit": "MIRROR_QUEUE_LIMIT",

@@ -54,7 +54,7 @@ def comma_separated(value: object) -> object:
     return value
 
 
-def _usable_url(value: SecretStr | None) -> SecretStr | None:
+def usable_url(value: SecretStr | None) -> SecretStr | None:
     return None if value is None else SecretStr(checked_url(value.get_secret_value()))
 
 
@@ -75,7 +75,7 @@ class Settings(BaseSettings):
         validate_default=True,
         description="the directory of both databases",
     )
-    database_url: Annotated[SecretStr | None, AfterValidator(_usable_url)] = Field(
+    database_url: Annotated[SecretStr | None, AfterValidator(usable_url)] = Field(
         None, alias="DATABASE_URL", description="where both stores live instead of the data directory"
     )
     company_id: int = Field(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -18,9 +18,10 @@ from sync.credentials import Credentials, credentials
 from sync.kounta import Auth, Kounta, Retries
 from sync.login import Login
 from sync.merge.snapshots import Lens
+from sync.mirror.lease import held
 from sync.mirror.queue import await_nobody
 from sync.mirror.resubscription import Resubscription, resubscribe
-from sync.mirror.store import Mirror
+from sync.mirror.store import LeaseLostError, Mirror, MirrorStore
 from sync.reconcile.deletions import Deletions
 from sync.reconcile.reconciler import Reconciler
 from sync.reconcile.refresh import Refresher
@@ -41,7 +42,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The parts of one company's mirror, ready to work. Only its owner has one."""
+    """The parts of one company's mirror, ready to work. Only who holds the company's lease has one."""
 
     settings: WorkerSettings
     clock: Callable[[], datetime]
@@ -68,21 +69,30 @@ async def open_engine(
     settings: WorkerSettings,
     purpose: str,
     *,
+    store: MirrorStore | None = None,
     clock: Callable[[], datetime] = utc_now,
     transport: httpx2.AsyncBaseTransport | None = None,
     retries: Retries | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     random: Random | None = None,
 ) -> AsyncIterator[Engine]:
-    """Own the mirror and make the parts; `purpose` is what another would-be owner is told.
+    """Hold the company's lease and make the parts; `purpose` is what another would-be owner is told.
 
+    In the open `store` of a worker it waits for the lease. Without a store it opens one and asks whoever
+    holds the lease to let it go, for one thing that a person wants done.
     `clock`, `transport`, `retries`, `sleep` and `random` are for those who keep time, carry calls or draw
     lots themselves.
 
     Raises OwnedElsewhere and whatever else keeps the mirror from being opened, each one sentence.
     """
-    mirror = await Mirror.open(settings.place, settings.company_id, settings.subscription, purpose)
-    try:
+    async with AsyncExitStack() as stack:
+        if store is None:
+            mirror = await Mirror.open(settings.place, settings.company_id, settings.subscription, purpose)
+        else:
+            mirror = await Mirror.of(store, settings.company_id, settings.subscription)
+        stack.push_async_callback(mirror.close)
+        await stack.enter_async_context(held(mirror, insist=store is None))
+        await mirror.refresh()
         async with (
             credentials(settings, mirror, clock, transport) as auth,
             Kounta(
@@ -108,8 +118,6 @@ async def open_engine(
                 yield engine
             finally:
                 await _keep_budget_if_it_can_be(engine)
-    finally:
-        await mirror.close()
 
 
 async def _keep_budget_if_it_can_be(engine: Engine) -> None:
@@ -117,7 +125,7 @@ async def _keep_budget_if_it_can_be(engine: Engine) -> None:
     try:
         await engine.keep_budget()
     except Exception as error:
-        if not is_unavailable(error):
+        if not (is_unavailable(error) or isinstance(error, LeaseLostError)):
             raise
         _log.warning(f"The call budget could not be stored: {error}", action="budget_not_stored")
 

@@ -1,7 +1,7 @@
 """Logging in: what a person brings back from Kounta's page becomes the credentials of the mirror."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 
 import httpx2
@@ -14,6 +14,7 @@ from sync.kounta.client import company_of
 from sync.kounta.oauth import AUTHORIZE_URL, authorization_url
 from sync.kounta.origin import Origin
 from sync.kounta.tokens import Seal
+from sync.mirror.lease import held
 from sync.mirror.store import Mirror
 from sync.settings import WorkerSettings
 
@@ -103,7 +104,10 @@ async def open_login(
     """
     seal = Seal(required_key(settings))
     mirror = await Mirror.open(settings.place, settings.company_id, settings.subscription, purpose)
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(mirror.close)
+        await stack.enter_async_context(held(mirror, insist=True))
+        await mirror.refresh()
         keep = keeper(mirror, seal, clock)
         rate = settings.requests_per_minute or OAuth.calls_per_minute
         budget = kept_budget(mirror, rate, clock)
@@ -116,8 +120,6 @@ async def open_login(
             yield Login(settings, budget, adopt, clock=clock)
         finally:
             await keep_budget(mirror, budget)
-    finally:
-        await mirror.close()
 
 
 def described(company: Company) -> str:

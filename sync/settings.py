@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import NoDecode
 
 from receiver.errors import SettingsError
-from receiver.settings import ReceiverSettings, Settings, comma_separated
+from receiver.settings import ReceiverSettings, Settings, comma_separated, usable_url
 from sync.kounta import API_URL
 from sync.kounta.origin import is_loopback
 from sync.merge.customers import ATTRIBUTES, Subscription
@@ -177,11 +177,22 @@ class WorkerSettings(MirrorSettings):
         le=65535,
         description="the port at which the console listens; 0 takes a free one",
     )
+    database_listen_url: Annotated[SecretStr | None, AfterValidator(usable_url)] = Field(
+        None,
+        alias="DATABASE_LISTEN_URL",
+        description="where PostgreSQL is reached without a pooler, to be woken",
+    )
     read_only: bool = Field(
         False,
         alias="KOUNTA_READ_ONLY",
         description="whether every write to Kounta is refused: true or false",
     )
+
+    @property
+    def listen_url(self) -> str | None:
+        """Give `database_listen_url`, password and all."""
+        url = self.database_listen_url
+        return None if url is None else url.get_secret_value()
 
 
 class PingSettings(MirrorSettings, ReceiverSettings):

@@ -1,7 +1,6 @@
-"""The worker: its loops, side by side, until it is told to stop. One that dies stops the others aloud."""
+"""The work for one company: its loops, side by side. One that dies stops the others aloud."""
 
 import asyncio
-import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -11,22 +10,16 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from receiver.database import is_unavailable
-from receiver.doorbell import Doorbell
 from receiver.errors import MirrorError
-from receiver.local import serve_locally
 from sync.alerts import Pager
 from sync.apply import GAP
-from sync.console.api import create_api
-from sync.console.app import create_console
-from sync.console.metrics import Calls, exposition
-from sync.console.serving import serving
+from sync.console.metrics import Calls, StatusCollector
 from sync.engine import Engine
 from sync.gaps import Gaps
 from sync.inbox import InboxView
 from sync.kounta import KountaAccessLost, KountaError, KountaThrottled
 from sync.merge.doubts import SWEEP, Reason
 from sync.mirror.queue import doubt_every_live, due_doubts, unlisted_unread
-from sync.mirror.store import OWNER
 from sync.mirror.sweeps import newest_sweep
 from sync.reconcile.sweep import BACKFILL, ForeignListError, GaveWayError
 from sync.reconcile.verify import IN_FLIGHT
@@ -44,7 +37,6 @@ CHECK_SECONDS: Final = 300.0
 """Between two looks whether the webhooks are still registered."""
 FIRST_PAUSE: Final = timedelta(seconds=15)
 LONGEST_PAUSE: Final = timedelta(minutes=10)
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger()
 
@@ -76,8 +68,10 @@ class Worker:
         check_seconds: float = CHECK_SECONDS,
         first_pause: timedelta = FIRST_PAUSE,
         tick_seconds: float = TICK_SECONDS,
+        applies: bool = True,
     ) -> None:
-        self._engine = engine
+        """Make it; `applies`: it applies the deliveries, too, which elsewhere workers take turns at."""
+        self.engine = engine
         self._pager = Pager(engine.settings.alert_url, engine.settings.heartbeat_url)
         self._watch = Watch(
             engine.settings,
@@ -87,6 +81,7 @@ class Worker:
             clock=engine.clock,
         )
         self._gaps = Gaps(engine.mirror, engine.clock, self._watch.look)
+        self._applies = applies
         self._check_seconds = check_seconds
         self._tick_seconds = tick_seconds
         self._first_pause = first_pause
@@ -96,41 +91,17 @@ class Worker:
         self._asks: int | None = None
         """`Progress.sweeps_asked` when the sweep began that is under way; None: not in this process."""
 
-    async def run(self) -> None:
-        """Work until SIGTERM or SIGINT. What is under way is committed whole or not at all.
-
-        From then on the process ignores both: another one must not break off the clearing up.
-        """
-        loop = asyncio.get_running_loop()
-        working = asyncio.ensure_future(self._work_and_serve())
-
-        def stop() -> None:
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
-                signal.signal(number, signal.SIG_IGN)
-            working.cancel()
-
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, stop)
-        try:
-            await working
-        except asyncio.CancelledError:
-            _log.info("The worker stops.", action="worker_stopping")
-        finally:
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
-
     async def once(self) -> None:
         """Apply all that is pending, do what sweep and verification are due, and return.
 
         Raises KountaError or ForeignListError when upstream kept some of it from being done.
         """
-        async with InboxView(self._engine.settings.place) as inbox:
+        async with InboxView(self.engine.settings.place) as inbox:
             reader = await inbox.reader()
             if reader is not None:
-                await self._engine.applier.apply_pending(reader)
+                await self.engine.applier.apply_pending(reader)
                 await self._gaps.look(reader)
-        await self._engine.registrar.check()
+        await self.engine.registrar.check()
         await self._do_once("sweep", self._sweep_if_due)
         while await self._do_once("verify", self._verify_some):
             pass
@@ -146,59 +117,55 @@ class Worker:
             await self._note_answer(name)
         return busy
 
-    async def _work_and_serve(self) -> None:
-        settings = self._engine.settings
-        console = create_console(self._scrape, lambda: self._watch.gets_on, settings.console_password)
-        async with serving(console, settings.console_host, settings.console_port):
-            await self._work()
+    @property
+    def gets_on(self) -> bool:
+        """Whether its work makes progress."""
+        return self._watch.gets_on
 
-    async def _scrape(self) -> bytes:
-        engine = self._engine
+    async def look(self) -> StatusCollector:
+        """Look at how the company's mirror is, for the metrics."""
+        engine = self.engine
         status = await status_of(engine.settings, engine.clock())
         calls = Calls(engine.kounta.calls, engine.kounta.successes)
-        return exposition(status, calls, gets_on=self._watch.gets_on)
-
-    async def _work(self) -> None:
-        directory = self._engine.settings.data_dir
-        async with (
-            Doorbell(directory, OWNER) as bell,
-            serve_locally(create_api(self._engine), directory, OWNER),
-            InboxView(self._engine.settings.place) as inbox,
-        ):
-            _log.info("The worker works.", action="worker_started", data_dir=str(directory))
-            try:
-                await self.work(inbox, bell)
-            finally:
-                self._engine.reconciler.stop()  # whoever waits for one is told while the socket answers
+        return StatusCollector(status, calls, gets_on=self.gets_on)
 
     async def work(self, inbox: InboxView, bell: Bell) -> None:
         """Run the loops, side by side, until cancelled."""
         async with self._pager, asyncio.TaskGroup() as loops:
-            loops.create_task(_lasting("apply", lambda: self._apply(inbox, bell)))
+            apply = self._apply if self._applies else self._look_for_gaps
+            loops.create_task(lasting("apply", lambda: apply(inbox, bell)))
             verify, sweep = self._verify_or_refresh, self._sweep_if_due
-            loops.create_task(_lasting("verify", lambda: self._each_tick("verify", verify)))
-            loops.create_task(_lasting("sweep", lambda: self._each_tick("sweep", sweep)))
-            loops.create_task(_lasting("budget", self._keep_budget))
-            loops.create_task(_lasting("retention", self._forget))
-            loops.create_task(_lasting("registration", self._watch_registration))
-            loops.create_task(_lasting("heartbeat", self._watch.keep_alive))
-            loops.create_task(_lasting("alerts", self._watch.keep_telling))
+            loops.create_task(lasting("verify", lambda: self._each_tick("verify", verify)))
+            loops.create_task(lasting("sweep", lambda: self._each_tick("sweep", sweep)))
+            loops.create_task(lasting("budget", self._keep_budget))
+            loops.create_task(lasting("retention", self._forget))
+            loops.create_task(lasting("registration", self._watch_registration))
+            loops.create_task(lasting("heartbeat", self._watch.keep_alive))
+            loops.create_task(lasting("alerts", self._watch.keep_telling))
 
     async def _apply(self, inbox: InboxView, bell: Bell) -> None:
         while True:
             reader = await inbox.reader()
             if reader is not None:
-                await self._engine.applier.apply_pending(reader)
+                await self.engine.applier.apply_pending(reader)
                 await self._gaps.look(reader)
             self._watch.moved("apply")
             await bell.wait(POLL_SECONDS)
+
+    async def _look_for_gaps(self, inbox: InboxView, _bell: Bell) -> None:
+        while True:
+            reader = await inbox.reader()
+            if reader is not None:
+                await self._gaps.look(reader)
+            self._watch.moved("apply")
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _each_tick(self, name: str, work: Callable[[], Awaitable[bool]]) -> None:
         """Do `work` again at once while it finds something to do; pause while upstream refuses.
 
         A person who logs in ends the pause: it may have been the credentials that were refused.
         """
-        credentials = self._engine.credentials
+        credentials = self.engine.credentials
         while True:
             logins = credentials.logins
             try:
@@ -215,7 +182,7 @@ class Worker:
 
     async def _verify_some(self) -> bool:
         """Read the most urgent customers that may be read now; settle deletions once a sweep's are read."""
-        engine = self._engine
+        engine = self.engine
         async with engine.reconciler.reading:
             due = await due_doubts(engine.mirror, engine.clock(), engine.settings.timing, IN_FLIGHT)
             if due:
@@ -228,11 +195,11 @@ class Worker:
         if await self._verify_some():
             return True
         await self._gaps.mend()
-        async with self._engine.reconciler.reading:
-            return await self._engine.refresher.refresh()
+        async with self.engine.reconciler.reading:
+            return await self.engine.refresher.refresh()
 
     async def _sweep_if_due(self) -> bool:
-        engine = self._engine
+        engine = self.engine
         if engine.sweeper.is_awaited:
             return False  # what looks interrupted is under way, and may be all that is due
         reason = await self._reason_to_sweep()
@@ -260,7 +227,7 @@ class Worker:
         return True
 
     async def _reason_to_sweep(self) -> str | None:
-        engine = self._engine
+        engine = self.engine
         await engine.mirror.refresh()
         newest = await newest_sweep(engine.mirror)
         complete = await newest_sweep(engine.mirror, complete=True)
@@ -275,22 +242,22 @@ class Worker:
 
     async def _keep_budget(self) -> None:
         while True:
-            await self._engine.keep_budget()
+            await self.engine.keep_budget()
             await asyncio.sleep(self._tick_seconds)
 
     async def _forget(self) -> None:
         while True:
-            await forget_old(self._engine)
+            await forget_old(self.engine)
             await asyncio.sleep(RETENTION_SECONDS)
 
     async def _watch_registration(self) -> None:
         while True:
-            await self._engine.registrar.check()
+            await self.engine.registrar.check()
             await asyncio.sleep(self._check_seconds)
 
     async def _note_refusal(self, name: str, error: KountaError | ForeignListError) -> timedelta:
         """Keep what upstream said for `status`, and say how long to leave it alone."""
-        engine = self._engine
+        engine = self.engine
         if isinstance(error, KountaAccessLost):
             await engine.deletions.distrust()
         self._failures[name] = str(error)
@@ -308,13 +275,13 @@ class Worker:
         self._refusals[name] = 0
         self._failures.pop(name, None)
         shown = next(iter(self._failures.values()), None)
-        progress = self._engine.mirror.progress
+        progress = self.engine.mirror.progress
         if progress.upstream_failure != shown:
             since = progress.upstream_failure_since if shown else None
-            await self._engine.mirror.note(upstream_failure=shown, upstream_failure_since=since)
+            await self.engine.mirror.note(upstream_failure=shown, upstream_failure_since=since)
 
 
-async def _lasting(name: str, work: Callable[[], Awaitable[None]]) -> None:
+async def lasting(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Go on with `work` when the store could not be used for a while: a full disk, a lock.
 
     Raises LoopBrokenError for what no code expects, and MirrorError as it is: the other loops stop with this

@@ -1,6 +1,7 @@
 """The durable log of deliveries. One process writes it (`InboxWriter`), any may read it (`InboxReader`)."""
 
 from receiver.inbox.delivery import Delivery, FailedCommits, Refusal, Start
+from receiver.inbox.notices import notices
 from receiver.inbox.reader import InboxReader
 from receiver.inbox.writer import CommitFailed, InboxWriter, QueueFull
 
@@ -13,4 +14,5 @@ __all__ = [
     "QueueFull",
     "Refusal",
     "Start",
+    "notices",
 ]

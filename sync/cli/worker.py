@@ -12,11 +12,17 @@ async def worker(*, once: bool = False, company: Company = None) -> None:
     once
         Apply all that is pending, do what verification and sweep are due, and end.
     """
+    from receiver.following import Companies
     from sync.engine import open_engine
+    from sync.process import PURPOSE, Process
     from sync.settings import WorkerSettings
     from sync.worker import Worker
 
-    settings = WorkerSettings.load(company)
+    companies = Companies(WorkerSettings, company)
     logs.configure()
-    async with open_engine(settings, "kounta-mirror worker") as engine:
-        await (Worker(engine).once() if once else Worker(engine).run())
+    if not once:
+        await Process(companies).run()
+        return
+    for settings in companies.settings.values():
+        async with open_engine(settings, PURPOSE) as engine:
+            await Worker(engine).once()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -127,8 +128,25 @@ class StatusCollector(Collector):
         return metric
 
 
-def exposition(status: Status, calls: Calls, *, gets_on: bool) -> bytes:
+class CompaniesCollector(Collector):
+    """What was found at several companies, each metric once with the samples of all."""
+
+    def __init__(self, looks: Iterable[StatusCollector]) -> None:
+        self._looks = list(looks)
+
+    def collect(self) -> Iterable[Metric]:
+        """Give every metric."""
+        found: dict[str, Metric] = {}
+        for metric in chain.from_iterable(look.collect() for look in self._looks):
+            if metric.name in found:
+                found[metric.name].samples += metric.samples
+            else:
+                found[metric.name] = metric
+        return found.values()
+
+
+def exposition(looks: Iterable[StatusCollector]) -> bytes:
     """Render one scrape, from a registry of its own."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(StatusCollector(status, calls, gets_on=gets_on))
+    registry.register(CompaniesCollector(looks))
     return generate_latest(registry)

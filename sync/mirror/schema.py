@@ -224,6 +224,7 @@ PROGRESS: Final = _table(
     Column("lease_holder", String),
     Column("lease_until", UTCDateTime),
     Column("lease_wanted_by", String),
+    Column("lease_wanted_at", UTCDateTime),
 )
 
 STATUS: Final = _table(

@@ -8,6 +8,7 @@ numbers become visible in their order, and whoever holds no lease any more is st
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -41,6 +42,14 @@ class BusyElsewhere(MirrorError):  # noqa: N818 - it says what is the case
 def migrate_mirror(place: Place) -> None:
     """Bring the mirror to this version's schema; the caller owns a file. Raises as `migrate` does."""
     migrate(mirror_of(place), MIGRATIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A lease that is held (sync.mirror.lease); `over` is set once somebody wants it, or it is lost."""
+
+    epoch: int
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class MirrorStore:
@@ -112,8 +121,8 @@ class Mirror(MirrorReader):
         super().__init__(store.reading, company_id)
         self.subscription = subscription
         self.progress = Progress()
-        self.epoch: int | None = None
-        """Of the lease under which it writes; None: it needs none, it applies deliveries or owns a file."""
+        self.lease: Holding | None = None
+        """Under which it writes; None: it needs none, it applies deliveries or owns a file."""
         self.store = store
         self._writing = store.turns()
         self._owns_store = owns_store
@@ -207,7 +216,7 @@ class Mirror(MirrorReader):
         if row is None:
             raise BusyElsewhere(f"Another worker writes of company {self.company_id} at this moment.")
         progress = Progress(*row[:-1])
-        if self.epoch is not None and progress.epoch != self.epoch:
+        if self.lease is not None and progress.epoch != self.lease.epoch:
             raise LeaseLostError(
                 f"Another worker asks Kounta for company {self.company_id} now: this one had stood still."
             )

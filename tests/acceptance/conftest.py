@@ -139,7 +139,7 @@ class Shell:
             assert process.stderr is not None
             async with asyncio.timeout(START_SECONDS):
                 line = json.loads(await process.stderr.readline())
-                while not str(line["action"]).endswith("_started"):
+                while line["action"] != f"{command[0]}_started":
                     line = json.loads(await process.stderr.readline())
             yield process, line
         finally:

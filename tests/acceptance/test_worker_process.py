@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from sync.bells import CompanyBell
 from sync.engine import open_engine
+from sync.inbox import InboxView
 from sync.settings import WorkerSettings
 from sync.worker import POLL_SECONDS, TICK_SECONDS, Worker
 
@@ -285,8 +287,8 @@ async def test_a_bug_in_any_loop_ends_all_of_them(
         with monkeypatch.context() as patched:
             patched.setattr(part, broken)
             with pytest.raises(ExceptionGroup) as ended:
-                async with asyncio.timeout(10):
-                    await Worker(engine)._work()
+                async with asyncio.timeout(10), InboxView(engine.settings.place) as inbox:
+                    await Worker(engine).work(inbox, CompanyBell())
     (error,) = ended.value.exceptions
     assert f"in its loop {loop!r} (BugError" in str(error)
 

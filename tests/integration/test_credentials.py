@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from sync.mirror.tokens import keep_sealed_tokens, sealed_tokens
 from sync.sandbox import Sandbox, Settings, serving
 from sync.settings import WorkerSettings
 from sync.worker import Worker
+from tests.working import working
 
 BACK = "http://localhost"
 KEY = "k" * 32
@@ -180,17 +181,12 @@ async def test_who_waits_for_other_credentials_goes_on_at_a_login(shop: Shop) ->
 
 async def test_a_worker_that_pauses_because_it_was_refused_goes_on_at_a_login(shop: Shop) -> None:
     engine = await shop.engine(KOUNTA_REFRESH_TOKEN="long-gone")
-    worker = asyncio.create_task(Worker(engine, first_pause=timedelta(hours=1))._work())
-    try:
+    async with working(Worker(engine, first_pause=timedelta(hours=1))):
         await until(lambda: engine.mirror.progress.upstream_failure is not None)
         assert "Run kounta-mirror login" in str(engine.mirror.progress.upstream_failure)
         await asyncio.sleep(0)
         await engine.login.finish(shop.code(), BACK)
         await until(lambda: engine.mirror.progress.upstream_failure is None)
-    finally:
-        worker.cancel()
-        with suppress(asyncio.CancelledError):
-            await worker
     assert shop.refreshes == 2  # the refused one, and the code's
 
 

@@ -31,6 +31,7 @@ from sync.ping.ping import ping
 from sync.sandbox import Faults, Sandbox, Settings, serving
 from sync.settings import WorkerSettings
 from sync.worker import Worker
+from tests.working import working
 
 COMPANY = 5678
 TOKEN = b"first"
@@ -85,14 +86,7 @@ class House:
     async def work(self) -> Engine:
         """Start the worker."""
         engine = await self.own()
-        working = asyncio.create_task(Worker(engine)._work())
-
-        async def stop() -> None:
-            working.cancel()
-            with suppress(asyncio.CancelledError):
-                await working
-
-        self.stack.push_async_callback(stop)
+        await self.stack.enter_async_context(working(Worker(engine)))
         return engine
 
     async def serve(self, answer: Answer, tls: ssl.SSLContext | None = None) -> str:

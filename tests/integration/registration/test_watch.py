@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from sync.mirror.sweeps import newest_sweep
 from sync.settings import WorkerSettings
 from sync.status import status_of
 from sync.worker import Worker
+from tests.working import working
 
 PUBLIC_URL = "https://mirror.example"
 
@@ -28,17 +28,6 @@ async def engine(shop: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[En
         yield engine
 
 
-@asynccontextmanager
-async def working(engine: Engine) -> AsyncIterator[None]:
-    task = asyncio.create_task(Worker(engine, check_seconds=0.05)._work())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - it comes true in loops that tell nobody
@@ -52,7 +41,7 @@ async def test_the_worker_registers_nothing_by_itself(shop: Any, engine: Engine)
 
 async def test_the_worker_registers_again_what_somebody_removed_and_sweeps(shop: Any, engine: Engine) -> None:
     made = (await engine.registrar.ensure(PUBLIC_URL)).registered
-    async with working(engine):
+    async with working(Worker(engine, check_seconds=0.05)):
         await until(lambda: engine.mirror.progress.sweep_due is None)
         asked = engine.mirror.progress.sweeps_asked
         shop.delete(made[0])

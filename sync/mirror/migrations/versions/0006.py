@@ -18,3 +18,4 @@ def upgrade() -> None:
     op.add_column("_progress", sa.Column("lease_holder", sa.String(), nullable=True))
     op.add_column("_progress", sa.Column("lease_until", UTCDateTime, nullable=True))
     op.add_column("_progress", sa.Column("lease_wanted_by", sa.String(), nullable=True))
+    op.add_column("_progress", sa.Column("lease_wanted_at", UTCDateTime, nullable=True))

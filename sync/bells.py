@@ -1,0 +1,105 @@
+"""What wakes the worker: that deliveries of a company have come."""
+
+import asyncio
+from collections import defaultdict
+from types import TracebackType
+from typing import Self
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from receiver.database import Place, Server, directory_of, is_unavailable
+from receiver.doorbell import Doorbell
+from receiver.inbox import notices
+from sync.mirror.store import OWNER
+
+_log = structlog.get_logger()
+
+
+class CompanyBell:
+    """Rings when deliveries of one company may have come."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake who waits, or will."""
+        self._rung.set()
+
+    async def wait(self, timeout: float | None) -> bool:  # noqa: ASYNC109 - a wait that ends is no error here
+        """Wait for a ring, at most `timeout` seconds, and give whether it rang; before counts too."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._rung.wait()
+        except TimeoutError:
+            return False
+        self._rung.clear()
+        return True
+
+
+class Bells:
+    """The bells of all companies, rung by the receiver of this machine or by those behind PostgreSQL.
+
+    A ring that is lost costs time alone: whoever waits looks by itself now and then.
+    """
+
+    def __init__(self, place: Place, listen_url: str | None) -> None:
+        """`listen_url` is where PostgreSQL is reached without a pooler; None: it is the place's."""
+        self._place = place
+        self._listen_url = listen_url
+        self._bells: defaultdict[int, CompanyBell] = defaultdict(CompanyBell)
+        self._listening: asyncio.Task[None] | None = None
+
+    def of(self, company_id: int) -> CompanyBell:
+        """Give a company's bell; one for whoever waits for it."""
+        return self._bells[company_id]
+
+    async def __aenter__(self) -> Self:
+        if isinstance(self._place, Server):
+            listening = self._listen(self._listen_url or self._place.url)
+        else:
+            door = Doorbell(directory_of(self._place), OWNER)
+            await door.__aenter__()
+            listening = self._answer(door)
+        self._listening = asyncio.create_task(listening, name="bells")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
+
+    async def _answer(self, door: Doorbell) -> None:
+        try:
+            while True:
+                await door.wait(None)
+                self._ring_all()
+        finally:
+            await door.__aexit__(None, None, None)
+
+    async def _listen(self, url: str) -> None:
+        policy = AsyncRetrying(
+            retry=retry_if_exception(is_unavailable),
+            wait=wait_random_exponential(multiplier=0.5, max=15),
+            before_sleep=_tell,
+        )
+        async for attempt in policy:
+            with attempt:
+                async for company in notices(url):
+                    if company is None:
+                        self._ring_all()  # whatever rang before somebody listened
+                    else:
+                        self._bells[company].ring()
+
+    def _ring_all(self) -> None:
+        for bell in self._bells.values():
+            bell.ring()
+
+
+def _tell(state: RetryCallState) -> None:
+    error = state.outcome and state.outcome.exception()
+    _log.warning(
+        f"PostgreSQL wakes nobody now, and is looked at every few seconds: {error}", action="listening_failed"
+    )

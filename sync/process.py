@@ -1,0 +1,290 @@
+"""The worker as a process: one store, one socket, one console, and each company's work beside the others'.
+
+On SQLite it owns the file and does everything. On PostgreSQL any number of processes apply the deliveries of
+every company, taking turns; what is asked of upstream for a company is done by the holder of its lease alone.
+One company's trouble ends nobody else's work: it is told, and tried again.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from receiver.database import is_unavailable
+from receiver.errors import MirrorError
+from receiver.following import Companies
+from receiver.local import serve_locally
+from receiver.ownership import OwnedElsewhere, Ownership
+from sync.apply import Applier
+from sync.bells import Bells
+from sync.console.api import create_api
+from sync.console.app import create_console
+from sync.console.metrics import exposition
+from sync.console.serving import serving
+from sync.engine import open_engine, utc_now
+from sync.inbox import InboxView
+from sync.merge.snapshots import Lens
+from sync.mirror.lease import lease_over
+from sync.mirror.store import OWNER, LeaseLostError, Mirror, MirrorStore
+from sync.settings import WorkerSettings
+from sync.worker import POLL_SECONDS, TICK_SECONDS, Worker, lasting
+
+PURPOSE: Final = "kounta-mirror worker"
+FIRST_PAUSE: Final = timedelta(seconds=5)
+LONGEST_PAUSE: Final = timedelta(minutes=5)
+COMPANIES_A_TICK: Final = 20
+"""With more companies, each looks less often for what is due: the looks of many cost more than work."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+_log = structlog.get_logger()
+
+
+class Process:
+    """Works for every company of the configuration, as long as it runs."""
+
+    def __init__(self, companies: Companies[WorkerSettings]) -> None:
+        self._companies = companies
+        self._workers: dict[int, Worker] = {}
+        """Of the companies whose lease this process holds."""
+        self._apis: dict[int, ASGIApp] = {}
+        self._failed: set[int] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._broken: asyncio.Future[None] | None = None
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT. What is under way is committed whole or not at all.
+
+        From then on the process ignores both: another one must not break off the clearing up. Raises
+        OwnedElsewhere and whatever else keeps the store from being opened; of a company alone, what ends its
+        work.
+        """
+        loop = asyncio.get_running_loop()
+        working = asyncio.ensure_future(self._work())
+
+        def stop() -> None:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
+            working.cancel()
+
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, stop)
+        try:
+            await working
+        except asyncio.CancelledError:
+            _log.info("The worker stops.", action="worker_stopping")
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+    async def _work(self) -> None:
+        settings = self._companies.first
+        console = create_console(self._scrape, self._gets_on, settings.console_password)
+        async with (
+            _opened(settings) as store,
+            serving(console, settings.console_host, settings.console_port),
+            Bells(settings.place, settings.listen_url) as bells,
+            self._answering(settings, store),
+            InboxView(settings.place) as inbox,
+        ):
+            _log.info("The worker works.", action="worker_started", data_dir=str(settings.data_dir))
+            self._broken = asyncio.get_running_loop().create_future()
+            try:
+                for one in self._companies.settings.values():
+                    self._start(one, store, inbox, bells)
+                following = asyncio.ensure_future(self._follow(store, inbox, bells))
+                self._tasks[0] = following
+                following.add_done_callback(self._ended)
+                await self._broken
+            finally:
+                for company_id in list(self._tasks):
+                    await self._stop(company_id)
+
+    @asynccontextmanager
+    async def _answering(self, settings: WorkerSettings, store: MirrorStore) -> AsyncIterator[None]:
+        """Answer the commands of this machine; of several processes on PostgreSQL the first one does."""
+        async with AsyncExitStack() as stack:
+            if not store.is_shared or _owns(settings, stack):
+                await stack.enter_async_context(serve_locally(self._api, settings.data_dir, OWNER))
+            yield
+
+    async def _follow(self, store: MirrorStore, inbox: InboxView, bells: Bells) -> None:
+        """Take up what changes in mirror.toml; the others' work goes on."""
+        async for change in self._companies.changes():
+            for company_id in (*change.gone, *change.changed):
+                await self._stop(company_id)
+            for company_id in (*change.added, *change.changed):
+                self._start(change.settings[company_id], store, inbox, bells)
+
+    def _start(self, settings: WorkerSettings, store: MirrorStore, inbox: InboxView, bells: Bells) -> None:
+        task = asyncio.ensure_future(self._work_for(settings, store, inbox, bells))
+        self._tasks[settings.company_id] = task
+        task.add_done_callback(self._ended)
+
+    async def _stop(self, company_id: int) -> None:
+        """End the work for a company; whoever waits for a reconciliation is told while the socket answers."""
+        worker = self._workers.get(company_id)
+        if worker is not None:
+            worker.engine.reconciler.stop()
+        task = self._tasks.pop(company_id, None)
+        if task is not None:
+            task.remove_done_callback(self._ended)
+            task.cancel()
+            await asyncio.wait([task])
+        self._failed.discard(company_id)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """End the process with what ended one of its tasks: none of them ends by itself."""
+        if self._broken is not None and not self._broken.done() and not task.cancelled():
+            error = task.exception()
+            if error is not None:
+                self._broken.set_exception(error)
+
+    async def _work_for(
+        self, settings: WorkerSettings, store: MirrorStore, inbox: InboxView, bells: Bells
+    ) -> None:
+        """Work for one company; beside others, begin anew after whatever ended it."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await self._work_once_for(settings, store, inbox, bells)
+            except LeaseLostError as error:
+                _log.warning(str(error), action="lease_lost", company_id=settings.company_id)
+                continue
+            except Exception as error:
+                if len(self._companies.settings) == 1 and not (store.is_shared and _is_unavailable(error)):
+                    raise
+                self._failed.add(settings.company_id)
+                _log.exception(
+                    f"The work for company {settings.company_id} has ended; it begins anew: {error}",
+                    action="company_failed",
+                    company_id=settings.company_id,
+                )
+                await asyncio.sleep(pause.total_seconds())
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _work_once_for(
+        self, settings: WorkerSettings, store: MirrorStore, inbox: InboxView, bells: Bells
+    ) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                if store.is_shared:
+                    group.create_task(_apply_turn_by_turn(settings, store, inbox, bells))
+                group.create_task(self._hold(settings, store, inbox, bells))
+        except ExceptionGroup as errors:
+            raise _first(errors) from None
+
+    async def _hold(
+        self, settings: WorkerSettings, store: MirrorStore, inbox: InboxView, bells: Bells
+    ) -> None:
+        """Wait for the company's lease, and do what only its holder does; again once it was wanted."""
+        company_id = settings.company_id
+        tick = TICK_SECONDS * max(1, len(self._companies.settings) / COMPANIES_A_TICK)
+        while True:
+            async with open_engine(settings, PURPOSE, store=store) as engine:
+                worker = Worker(engine, applies=not store.is_shared, tick_seconds=tick)
+                self._workers[company_id], self._apis[company_id] = worker, create_api(engine)
+                self._failed.discard(company_id)
+                working = asyncio.ensure_future(worker.work(inbox, bells.of(company_id)))
+                over = asyncio.ensure_future(lease_over(engine.mirror))
+                try:
+                    await asyncio.wait([working, over], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    del self._workers[company_id], self._apis[company_id]
+                    engine.reconciler.stop()
+                    for task in (working, over):
+                        task.cancel()
+                    await asyncio.wait([working, over])
+                if not working.cancelled():
+                    await working
+
+    async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a command: at the root with one company, else below `/companies/ID`.
+
+        What another process holds the lease of is asked for here as a command without a worker does.
+        """
+        company_id, path = self._meant(scope["path"])
+        settings = self._companies.settings.get(company_id)
+        if settings is None:
+            detail = (
+                "The worker that runs does not serve this company, or is of another version. Start it again."
+            )
+            await JSONResponse({"error": "unknown_company", "detail": detail}, 404)(scope, receive, send)
+            return
+        inner = {**scope, "path": path, "raw_path": path.encode()}
+        api = self._apis.get(company_id)
+        if api is not None:
+            await api(inner, receive, send)
+            return
+        async with open_engine(settings, PURPOSE) as engine:
+            await create_api(engine)(inner, receive, send)
+
+    def _meant(self, path: str) -> tuple[int, str]:
+        """Give the company that a path means, 0: none, and the rest of the path."""
+        parts = path.split("/", 3)
+        if len(parts) > 3 and parts[1] == "companies" and parts[2].isdecimal():  # noqa: PLR2004 - "", it, id, rest
+            return int(parts[2]), f"/{parts[3]}"
+        only = list(self._companies.settings)
+        return (only[0], path) if len(only) == 1 else (0, path)
+
+    def _gets_on(self) -> bool:
+        return not self._failed and all(worker.gets_on for worker in self._workers.values())
+
+    async def _scrape(self) -> bytes:
+        return exposition([await worker.look() for worker in list(self._workers.values())])
+
+
+def _owns(settings: WorkerSettings, stack: AsyncExitStack) -> bool:
+    """Say whether this process is the one of its data directory, until the stack is closed."""
+    try:
+        stack.callback(Ownership.take(settings.data_dir, OWNER, PURPOSE).close)
+    except OwnedElsewhere as error:
+        _log.info(f"Another process answers commands here: {error}", action="commands_elsewhere")
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _opened(settings: WorkerSettings) -> AsyncIterator[MirrorStore]:
+    store = await asyncio.to_thread(MirrorStore.open, settings.place, PURPOSE)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def _apply_turn_by_turn(
+    settings: WorkerSettings, store: MirrorStore, inbox: InboxView, bells: Bells
+) -> None:
+    """Apply what comes for a company, beside other processes that do."""
+    mirror = await Mirror.of(store, settings.company_id, settings.subscription)
+    timing = settings.timing
+    applier = Applier(
+        mirror, Lens(settings.company_id, settings.subscription, timing.window), timing, utc_now
+    )
+    bell = bells.of(settings.company_id)
+
+    async def apply() -> None:
+        while True:
+            reader = await inbox.reader()
+            if reader is not None:
+                await applier.apply_pending(reader)
+            await bell.wait(POLL_SECONDS)
+
+    await lasting("apply", apply)
+
+
+def _is_unavailable(error: Exception) -> bool:
+    return is_unavailable(error) and not isinstance(error, MirrorError)
+
+
+def _first(errors: ExceptionGroup[Exception]) -> Exception:
+    """Give the error that ended the others; the gravest where several did."""
+    found = [_first(error) if isinstance(error, ExceptionGroup) else error for error in errors.exceptions]
+    return min(found, key=lambda error: isinstance(error, LeaseLostError))
