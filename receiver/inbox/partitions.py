@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import date
 
     from sqlalchemy.engine import Connection
@@ -26,9 +26,12 @@ _DAY = "%Y%m%d"
 def make_ahead(connection: Connection, now: datetime) -> list[str]:
     """Make the partitions of today and the next days; give the names of the new ones."""
     today = now.astimezone(UTC).date()
-    wanted = {
-        f"{_PREFIX}{day:{_DAY}}": day for day in (today + timedelta(ahead) for ahead in range(DAYS_AHEAD))
-    }
+    return make(connection, [today + timedelta(ahead) for ahead in range(DAYS_AHEAD)])
+
+
+def make(connection: Connection, days: Iterable[date]) -> list[str]:
+    """Make the partitions of these days, but of those that have begun without; give the new ones' names."""
+    wanted = {f"{_PREFIX}{day:{_DAY}}": day for day in days}
     if wanted.keys() <= {name for name, _ in _partitions(connection)}:
         return []
     connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": LOCK})
@@ -37,7 +40,7 @@ def make_ahead(connection: Connection, now: datetime) -> list[str]:
         day = wanted[name]
         if _others_hold(connection, day):
             continue
-        first, last = _bounds(day)
+        first, last = bounds(day)
         connection.execute(
             text(
                 f"CREATE TABLE inbox.{name} PARTITION OF inbox.deliveries "
@@ -97,7 +100,7 @@ def _partitions(connection: Connection) -> Iterator[tuple[str, date]]:
 
 
 def _others_hold(connection: Connection, day: date) -> bool:
-    first, last = _bounds(day)
+    first, last = bounds(day)
     found = connection.execute(
         text(f"SELECT 1 FROM inbox.{OTHERS} WHERE id >= :first AND id < :last LIMIT 1"),  # noqa: S608 - our own name
         {"first": first, "last": last},
@@ -105,7 +108,7 @@ def _others_hold(connection: Connection, day: date) -> bool:
     return found.first() is not None
 
 
-def _bounds(day: date) -> tuple[str, str]:
+def bounds(day: date) -> tuple[str, str]:
     """Give the lowest name of a day, and of the next one: a UUIDv7 begins with 48 bits of milliseconds."""
     begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
     first, last = (f"{int(moment.timestamp() * 1000):012x}" for moment in (begin, begin + timedelta(days=1)))
