@@ -93,6 +93,8 @@ class Process:
             self._answering(settings, store),
             InboxView(settings.place) as inbox,
         ):
+            for one in self._companies.settings.values():
+                await Mirror.of(store, one.company_id, one.subscription)  # whoever looks finds its rows
             _log.info("The worker works.", action="worker_started", data_dir=str(settings.data_dir))
             self._broken = asyncio.get_running_loop().create_future()
             try:

@@ -387,7 +387,7 @@ async def test_a_receiver_that_cannot_store(house: House) -> None:
 
 async def test_a_receiver_with_another_data_directory(house: House) -> None:
     url = await house.receive()
-    failed = await house.failing(url, directory=house.directory / "elsewhere")
+    failed = await house.failing(url, place=house.directory / "elsewhere")
     assert failed.hop is Hop.INBOX
     assert "Another receiver" in failed.sentence
 
