@@ -269,7 +269,7 @@ def one_line(ended: tuple[int, str], code: int) -> str:
         ("KOUNTA_COMPANY_ID", "Kounta", "KOUNTA_COMPANY_ID cannot be 'Kounta'"),
         ("KOUNTA_SIGNATURE_TOKENS", "", "KOUNTA_SIGNATURE_TOKENS is not set"),
         ("MIRROR_QUEUE_LIMIT", "-1", "MIRROR_QUEUE_LIMIT cannot be '-1'"),
-        ("DATABASE_URL", "postgresql://a:s3cret@b/c", "DATABASE_URL cannot be used"),
+        ("DATABASE_URL", "mysql://a:s3cret@b/c", "DATABASE_URL cannot be used"),
     ],
 )
 def test_a_wrong_setting_stops_the_start(tmp_path: Path, name: str, value: str, said: str) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.database import Server, inbox_of
 from receiver.errors import SettingsError
 from receiver.settings import ReceiverSettings
 
@@ -105,9 +106,22 @@ def test_a_wrong_setting_is_named_with_its_value_in_one_line(
     assert "\n" not in sentence
 
 
-def test_postgresql_is_refused_without_showing_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_url_both_stores_lie_in_postgresql_and_its_password_is_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://mirror:hunter2@localhost/mirror")
-    with pytest.raises(SettingsError, match=r"DATABASE_URL.*SQLite") as caught:
+    settings = ReceiverSettings.load()
+    assert settings.place == Server(settings.data_dir, "postgresql://mirror:hunter2@localhost/mirror")
+    assert "hunter2" not in repr(settings) + repr(settings.place) + str(inbox_of(settings.place))
+    assert str(inbox_of(settings.place)) == "the schema inbox of localhost/mirror"
+
+
+@pytest.mark.parametrize("url", ["mysql://mirror:hunter2@localhost/mirror", "hunter2", "postgresql:/hunter2"])
+def test_a_url_that_is_none_of_postgresql_is_refused_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(SettingsError, match=r"DATABASE_URL.*postgresql://") as caught:
         ReceiverSettings.load()
     assert "hunter2" not in str(caught.value)
 
