@@ -1,13 +1,15 @@
-"""Retention: old deliveries leave the inbox. The worker knows their verdicts; the receiver removes them."""
+"""Retention: old deliveries leave the inbox once the worker has given them their verdicts."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import httpx2
 import structlog
 
-from receiver.database import utc_text
+from receiver.database import inbox_of, utc_text
+from receiver.inbox.retention import release
 from receiver.local import connect_locally
+from receiver.postgresql import Schema
 from sync.engine import Engine
 from sync.merge.decisions import Verdict
 from sync.mirror.verdicts import deliveries_with
@@ -19,18 +21,34 @@ _log = structlog.get_logger()
 
 
 async def forget_old(engine: Engine) -> int | None:
-    """Ask the receiver to remove old deliveries that have a verdict; None when it does not run.
+    """Have old deliveries removed that have a verdict; None when the receiver that owns them does not run.
 
     Failed and quarantined ones stay: they are the only record of what they said.
     """
+    keep = [name for verdict in KEPT for name in await deliveries_with(engine.mirror, verdict)]
+    before = engine.clock() - timedelta(days=engine.settings.retention_days)
+    through = (await engine.mirror.refresh()).position
+    inbox = inbox_of(engine.settings.place)
+    if isinstance(inbox, Schema):
+        company_id = engine.settings.company_id
+        forgotten: int | None = await release(inbox, company_id, through=through, before=before, keep=keep)
+    else:
+        forgotten = await _forgotten_by_receiver(engine, through, before, keep)
+    if forgotten:
+        _log.info(f"{forgotten} old deliveries left the inbox.", action="deliveries_forgotten")
+    return forgotten
+
+
+async def _forgotten_by_receiver(
+    engine: Engine, through: int, before: datetime, keep: list[str]
+) -> int | None:
+    """Ask the receiver, which alone writes a file."""
     client = connect_locally(engine.settings.data_dir, RECEIVER)
     if client is None:
         return None
-    keep = [name for verdict in KEPT for name in await deliveries_with(engine.mirror, verdict)]
-    before = engine.clock() - timedelta(days=engine.settings.retention_days)
     what = {
         "company_id": engine.settings.company_id,
-        "through": (await engine.mirror.refresh()).position,
+        "through": through,
         "before": utc_text(before),
         "keep": keep,
     }
@@ -42,7 +60,4 @@ async def forget_old(engine: Engine) -> int | None:
     if answer.is_error:
         _log.warning(f"The receiver keeps old deliveries: {answer.text}", action="retention_failed")
         return 0
-    forgotten = int(answer.json()["forgotten"])
-    if forgotten:
-        _log.info(f"{forgotten} old deliveries left the inbox.", action="deliveries_forgotten")
-    return forgotten
+    return int(answer.json()["forgotten"])

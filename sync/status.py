@@ -16,6 +16,7 @@ from sync.mirror.counts import recent_counts
 from sync.mirror.figures import Figures, figures_of
 from sync.mirror.gaps import GapRow, newest_gap
 from sync.mirror.hours import deliveries_by_hour
+from sync.mirror.lease import holder_of
 from sync.mirror.reader import MirrorReader
 from sync.mirror.registration import registration_of
 from sync.mirror.store import OWNER
@@ -152,6 +153,7 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
     counts: dict[datetime, int] = {}
     alerts: list[Alert] = []
     has_mirror = True
+    holder = None
     try:
         async with MirrorReader.look(settings.place, settings.company_id) as mirror:
             figures = await figures_of(mirror)
@@ -162,6 +164,7 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
             drift = drift_of(await recent_counts(mirror, now))
             gap = await newest_gap(mirror)
             alerts = await open_alerts(mirror)
+            holder = await holder_of(mirror)
             if figures is not None and figures.last_delivery_at is not None:
                 counts = await deliveries_by_hour(mirror, figures.last_delivery_at - (WEEKS + 1) * WEEK)
     except StoreMissing:
@@ -176,7 +179,7 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
     return Status(
         now=now,
         company_id=settings.company_id,
-        running=client is not None,
+        running=client is not None or holder is not None,
         has_inbox=reader is not None,
         has_mirror=has_mirror,
         figures=figures,

@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
 from receiver.database import is_unavailable
 from receiver.errors import MirrorError
+from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import PROGRESS
 from sync.mirror.store import Holding, Mirror
 
@@ -143,7 +144,7 @@ class Lease:
         return and_(_P.company_id == self._mirror.company_id, _P.lease_holder == self._holder)
 
 
-async def holder_of(mirror: Mirror) -> str | None:
+async def holder_of(mirror: MirrorReader) -> str | None:
     """Name who holds the lease of a company now; None: nobody."""
     statement = select(_P.lease_holder).where(
         _P.company_id == mirror.company_id, _P.lease_until >= func.now()
