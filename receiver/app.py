@@ -18,13 +18,16 @@ from starlette.routing import Route
 from receiver import logs
 from receiver.answers import on_failure, on_http_exception, refusal
 from receiver.commands import commands
-from receiver.database import inbox_of
+from receiver.database import directory_of, inbox_of, utc_text
 from receiver.doorbell import DoorbellButton
 from receiver.errors import MirrorError
 from receiver.following import Companies
 from receiver.inbox import InboxWriter
+from receiver.inbox.store import InboxStore
 from receiver.local import serve_locally
+from receiver.postgresql import Schema
 from receiver.settings import ReceiverSettings
+from receiver.spool import Spool
 from receiver.webhook import Webhook
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from receiver.database import Place
     from receiver.webhook import Inbox
 
 
@@ -52,14 +56,22 @@ async def own_inbox(settings: ReceiverSettings) -> AsyncIterator[InboxWriter]:
     button = DoorbellButton(settings.data_dir, "worker")
     try:
         async with (
-            await InboxWriter.open(
-                inbox_of(settings.place), queue_limit=settings.queue_limit, committed=button.press
+            await InboxWriter.over(
+                await _store(settings.place), queue_limit=settings.queue_limit, committed=button.press
             ) as inbox,
             serve_locally(commands(inbox), settings.data_dir, "receiver"),
         ):
             yield inbox
     finally:
         button.close()
+
+
+async def _store(place: Place) -> InboxStore:
+    """Open the inbox where it lies; on a server with a file that takes its place while that is away."""
+    database = inbox_of(place)
+    if isinstance(database, Schema):
+        return await Spool.beside(database, directory_of(place))
+    return await InboxStore.open(database)
 
 
 def create_app(
@@ -143,7 +155,19 @@ async def _healthz(_request: Request) -> Response:
 
 async def _readyz(request: Request) -> Response:
     inbox: Inbox = request.app.state.inbox
-    return JSONResponse({"status": "ready"}) if inbox.ready else refusal("unavailable")
+    if not inbox.ready:
+        return refusal("unavailable")
+    spooled = inbox.spooled
+    if spooled is None:
+        return JSONResponse({"status": "ready"})
+    return JSONResponse(
+        {
+            "status": "ready",
+            "stored_in": "spool" if spooled.away else "postgresql",
+            "spooled": spooled.count,
+            "since": None if spooled.since is None else utc_text(spooled.since),
+        }
+    )
 
 
 class UnderUvicorn:

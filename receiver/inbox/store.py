@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -19,6 +20,31 @@ if TYPE_CHECKING:
 
     from receiver.database import Database
     from receiver.inbox.notes import Page
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """What waits on this machine for PostgreSQL."""
+
+    count: int
+    since: datetime | None
+    """When the oldest of them came; while none waits, since when PostgreSQL is away; None: it is not."""
+    away: bool = False
+    """Whether what comes now is spooled."""
+
+
+async def owned(database: Database) -> Ownership | None:
+    """Own the inbox, made or migrated if need be; None: it is a schema, which several may write."""
+    if not isinstance(database, Path):
+        await asyncio.to_thread(migrate, database, MIGRATIONS)
+        return None
+    ownership = Ownership.take(database.parent, database.stem, "the receiver")
+    try:
+        await asyncio.to_thread(migrate, database, MIGRATIONS)
+    except BaseException:
+        ownership.close()
+        raise
+    return ownership
 
 
 class InboxStore(WritingThread):
@@ -40,16 +66,13 @@ class InboxStore(WritingThread):
         Raises `OwnedElsewhere`, `NewerDatabase`, `MigrationFailed`, or `MirrorError` for a directory that
         cannot serve.
         """
-        ownership = None
-        if isinstance(database, Path):
-            ownership = Ownership.take(database.parent, database.stem, "the receiver")
-        try:
-            await asyncio.to_thread(migrate, database, MIGRATIONS)
-            return cls(database, ownership)
-        except BaseException:
-            if ownership is not None:
-                ownership.close()
-            raise
+        ownership = await owned(database)
+        return cls(database, ownership)
+
+    @property
+    def spooled(self) -> Spooled | None:
+        """What waits here for another database; None: nothing ever does."""
+        return None
 
     async def begin(self, now: datetime) -> None:
         """Note the start of a run."""

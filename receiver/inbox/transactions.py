@@ -7,9 +7,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
+from receiver.database import is_unavailable, utc_text
 from receiver.inbox import partitions
 from receiver.inbox.notes import write
 from receiver.inbox.schema import accepted, deliveries, identity, releases, starts
@@ -189,3 +191,57 @@ def release(
     statement = insert(releases).values(company_id=company_id, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["company_id"], set_=values))
     return partitions.drop_old(connection, before) + partitions.delete_others(connection, company_id)
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether a database refuses the row for what it holds, rather than fails or lacks a table."""
+    if isinstance(error, DBAPIError):
+        return isinstance(error, DataError | IntegrityError) and not is_unavailable(error)
+    return not is_unavailable(error)
+
+
+def waiting(connection: Connection) -> tuple[int, datetime | None]:
+    """Count all deliveries; give the arrival of the oldest, too."""
+    count, oldest = connection.execute(select(func.count(), func.min(deliveries.c.received_at))).one()
+    return count, oldest
+
+
+def companies(connection: Connection) -> list[int]:
+    """Give those that ever had a delivery."""
+    return list(connection.execute(select(accepted.c.company_id).order_by(accepted.c.company_id)).scalars())
+
+
+def oldest(
+    connection: Connection, *, company_id: int, after: int, limit: int, most_bytes: int
+) -> tuple[list[Row], int]:
+    """Give the first deliveries of a company behind a position, as they came, and the last one's position.
+
+    Fewer when their bodies reach `most_bytes` before; but one at least, if there is one.
+    """
+    columns = deliveries.c
+    statement = (
+        select(columns.position, *(columns[name] for name in Row._fields))
+        .where(columns.company_id == company_id, columns.position > after)
+        .order_by(columns.position)
+        .limit(limit)
+    )
+    rows: list[Row] = []
+    size, last = 0, after
+    with connection.execute(statement) as found:
+        for position, *values in found:
+            row = Row(*values)
+            rows.append(row._replace(received_at=utc_text(values[_RECEIVED_AT])))
+            size += len(row.body)
+            last = position
+            if size >= most_bytes:
+                break
+    return rows, last
+
+
+_RECEIVED_AT = Row._fields.index("received_at")
+
+
+def remove(connection: Connection, *, company_id: int, names: Sequence[str]) -> None:
+    """Remove deliveries by their names."""
+    doomed = deliveries.c.company_id == company_id, deliveries.c.id.in_(names)
+    connection.execute(delete(deliveries).where(*doomed))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from receiver.database import Database
+    from receiver.inbox.store import Spooled
 
 
 log = structlog.get_logger("receiver")
@@ -211,6 +212,11 @@ class InboxWriter:
         After a failed one, the notes of it are the next try, within a second.
         """
         return not (self._closing or self._broken or self._full or self._notes.failing)
+
+    @property
+    def spooled(self) -> Spooled | None:
+        """What waits on this machine for PostgreSQL; None: nothing ever does."""
+        return self._store.spooled
 
     @property
     def _full(self) -> bool:

@@ -41,6 +41,7 @@ class StoresNothing:
     """An inbox that forgets."""
 
     ready = True
+    spooled = None
 
     async def append(self, _company_id: int, _topic: str, _headers: Mapping[str, str], _body: bytes) -> str:
         return "00000000-0000-7000-8000-000000000000"
