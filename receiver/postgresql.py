@@ -11,18 +11,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import URL
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Connection, Engine, ExceptionContext
 
 CONNECT_SECONDS = 5
+KEEPALIVES: Mapping[str, int] = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
 MIGRATION_LOCK = 5_086_882  # names the advisory lock under which schemas are brought up to date
 
 # SQLSTATE classes of errors that nothing in the data brought about: the same work may succeed later.
@@ -59,7 +60,7 @@ def checked_url(url: str) -> str:
 
 def open_engine(schema: Schema, *, size: int) -> AsyncEngine:
     """Open up to `size` connections; unqualified tables are those of the schema."""
-    return create_async_engine(
+    engine = create_async_engine(
         _url(schema),
         pool_size=size,
         max_overflow=0,
@@ -68,11 +69,13 @@ def open_engine(schema: Schema, *, size: int) -> AsyncEngine:
         connect_args=_connect_arguments(),
         execution_options=_options(schema),
     )
+    _withhold_rows(engine.sync_engine)
+    return engine
 
 
 def open_sync_engine(schema: Schema) -> Engine:
     """Open one connection, made anew after it was lost."""
-    return create_engine(
+    engine = create_engine(
         _url(schema),
         pool_size=1,
         max_overflow=0,
@@ -80,6 +83,8 @@ def open_sync_engine(schema: Schema) -> Engine:
         connect_args=_connect_arguments(),
         execution_options=_options(schema),
     )
+    _withhold_rows(engine)
+    return engine
 
 
 @contextmanager
@@ -112,6 +117,19 @@ def is_unavailable(error: BaseException) -> bool | None:
     return None
 
 
+def _withhold_rows(engine: Engine) -> None:
+    """Cut the details of errors off: they show the row, and an error goes to logs."""
+
+    @event.listens_for(engine, "handle_error")
+    def withhold(context: ExceptionContext) -> None:
+        original = context.original_exception
+        message = getattr(getattr(original, "diag", None), "message_primary", None)
+        if message is not None:
+            original.args = (message,)
+            if context.sqlalchemy_exception is not None:
+                context.sqlalchemy_exception.args = (f"({type(original).__name__}) {message}",)
+
+
 def _url(schema: Schema) -> URL:
     return make_url(schema.url).set(drivername="postgresql+psycopg")
 
@@ -121,9 +139,7 @@ def _connect_arguments() -> dict[str, Any]:
         "prepare_threshold": None,
         "connect_timeout": CONNECT_SECONDS,
         "application_name": "kounta-mirror",
-        "keepalives_idle": 30,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
+        **KEEPALIVES,
     }
 
 

@@ -2,12 +2,14 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from receiver.database import Place, Server, migrate
 from receiver.inbox.schema import MIGRATIONS as OF_INBOX
@@ -43,7 +45,8 @@ class PostgreSQL:
 
     def _create(self, name: str, of: str) -> str:
         with psycopg.connect(self._server(), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{of}"'.encode())
+            # of a small template a copy of its files is made in half the time
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{of}" STRATEGY FILE_COPY'.encode())
         return self._server().replace("/postgres?", f"/{name}?")
 
     def empty(self, name: str | None = None) -> str:
@@ -53,6 +56,11 @@ class PostgreSQL:
     def fresh(self) -> str:
         """Give the URL of a new database with both schemas."""
         return self._create(f"fresh{next(self._numbers)}", self._template())
+
+    def drop(self, url: str) -> None:
+        """Let go of a database, whoever is connected to it."""
+        with psycopg.connect(self._server(), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{make_url(url).database}" WITH (FORCE)'.encode())
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +74,24 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def place(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """Both stores: in files that are not there yet, or in a database that has both schemas."""
     if database_kind == "sqlite":
-        return tmp_path
+        yield tmp_path
+        return
     server: PostgreSQL = request.getfixturevalue("postgresql")
-    return Server(tmp_path, server.fresh())
+    url = server.fresh()
+    yield Server(tmp_path, url)
+    server.drop(url)
+
+
+@pytest.fixture
+def empty_place(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Nothing at all: no files yet, or a database without schemas."""
+    if database_kind == "sqlite":
+        yield tmp_path
+        return
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    url = server.empty()
+    yield Server(tmp_path, url)
+    server.drop(url)

@@ -1,10 +1,12 @@
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -38,6 +40,8 @@ class House:
     timing: Timing = field(default_factory=Timing)
     attributes: Subscription = field(default_factory=Subscription)
     now: datetime = NOON
+    _named_at: int = 0
+    _names: Iterator[int] = field(default_factory=count)
 
     @property
     def directory(self) -> Path:
@@ -51,7 +55,14 @@ class House:
         self.applier = self.new_applier()
 
     async def new_inbox(self, place: Place | None = None) -> InboxWriter:
-        return await InboxWriter.open(inbox_of(place or self.place), clock=lambda: self.now)
+        return await InboxWriter.open(
+            inbox_of(place or self.place), clock=lambda: self.now, new_id=self._new_name
+        )
+
+    def _new_name(self) -> str:
+        """Give the next UUIDv7 by the clock of the house; later ones are higher, as in life."""
+        self._named_at = max(self._named_at, int(self.now.timestamp() * 1000))
+        return str(UUID(int=self._named_at << 80 | 7 << 76 | 2 << 62 | next(self._names)))
 
     async def new_mirror(self, place: Place | None = None) -> Mirror:
         return await Mirror.open(place or self.place, COMPANY, self.attributes, "the test")

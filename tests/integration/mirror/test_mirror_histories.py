@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from receiver.database import inbox_of
 from receiver.inbox import InboxReader
 from sync import apply
 from sync.merge.customers import COLUMNS, Customer
@@ -138,7 +139,7 @@ async def test_figures_history_and_tags_agree_with_the_rows_all_along(
 
 async def no_delivery_is_lost_or_ruled_twice(house: Any) -> None:
     assert house.counts() == Counter(house.verdicts())
-    async with InboxReader.open(house.directory / "inbox.db") as inbox:
+    async with InboxReader.open(inbox_of(house.place)) as inbox:
         position = house.row("SELECT position FROM _progress")["position"]
         pending, _ = await inbox.pending(5678, position)
         assert sum(house.counts().values()) + pending == await inbox.accepted(5678)

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from receiver.database import inbox_of
 from receiver.inbox import InboxReader
 from receiver.topics import PING
-from sync.inbox import inbox_path
 from sync.mirror.hours import deliveries_by_hour
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -32,6 +32,6 @@ async def test_a_replay_and_a_ping_are_no_delivery_of_upstream(house: Any) -> No
     await house.post(house.customer(1))
     await house.inbox.append(5678, PING, {}, b"{}")
     await house.apply()
-    async with InboxReader.open(inbox_path(house.directory)) as inbox:
+    async with InboxReader.open(inbox_of(house.place)) as inbox:
         await house.applier.apply(await inbox.read(5678, 0, 1), again=True)
     assert await deliveries_by_hour(house.mirror, NOON) == {NOON: 1}

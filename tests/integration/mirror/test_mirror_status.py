@@ -1,4 +1,4 @@
-"""`status` over real files: what is there, what is not, and never a false alarm while deliveries come in."""
+"""`status` over real stores: what is there, what is not, and never a false alarm while deliveries come in."""
 
 import asyncio
 import json
@@ -11,17 +11,19 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
-from receiver.database import NewerDatabase
+from receiver.database import NewerDatabase, Place, Server, directory_of, inbox_of, mirror_of
 from receiver.local import serve_locally
 from sync import apply
 from sync.mirror.store import OWNER
 from sync.mirror.sweeps import begin_sweep, end_sweep
 from sync.settings import MirrorSettings
 from sync.status import Status, status_of
+from tests.stores import change, lose
 
 
-def settings_of(directory: Path, company: int = 5678) -> MirrorSettings:
-    return MirrorSettings(MIRROR_DATA_DIR=directory, KOUNTA_COMPANY_ID=company)
+def environment_of(place: Place) -> dict[str, str]:
+    url = {"DATABASE_URL": place.url} if isinstance(place, Server) else {}
+    return {"MIRROR_DATA_DIR": str(directory_of(place))} | url
 
 
 def names_in(directory: Path) -> list[str]:
@@ -29,16 +31,17 @@ def names_in(directory: Path) -> list[str]:
 
 
 async def looked(house: Any, company: int = 5678) -> Status:
-    return await status_of(settings_of(house.directory, company), house.now)
+    settings = MirrorSettings.model_validate(environment_of(house.place) | {"KOUNTA_COMPANY_ID": company})
+    return await status_of(settings, house.now)
 
 
-async def said(directory: Path, *options: str) -> tuple[int, str, str]:
+async def said(house: Any, *options: str) -> tuple[int, str, str]:
     """Run `status` as a person does; give exit code, stdout, stderr."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     process = await asyncio.create_subprocess_exec(
         *[sys.executable, "-m", "sync", "status", *options],
-        env={**inherited, "MIRROR_DATA_DIR": str(directory), "KOUNTA_COMPANY_ID": "5678"},
-        cwd=directory,
+        env={**inherited, **environment_of(house.place), "KOUNTA_COMPANY_ID": "5678"},
+        cwd=house.directory,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -52,20 +55,22 @@ async def well(house: Any) -> AsyncIterator[Any]:
     """A house in which a worker runs, and has swept."""
     sweep = await begin_sweep(house.mirror, "backfill", house.now)
     await end_sweep(house.mirror, sweep, house.now, None)
-    await house.inbox._store.transact(  # it lives, whatever the clock of the process that looks
-        lambda inbox: inbox.exec_driver_sql("UPDATE starts SET seen_at = '2999-01-01T00:00:00.000Z'")
-    )
+    # it lives, whatever the clock of the process that looks
+    change(inbox_of(house.place), "UPDATE starts SET seen_at = '2999-01-01T00:00:00.000Z'")
     async with serve_locally(Starlette(), house.directory, OWNER):
         yield house
 
 
-async def test_with_no_files_at_all_it_says_what_to_start(tmp_path: Path, empty_house: Any) -> None:
+async def test_with_nothing_at_all_it_says_what_to_start(tmp_path: Path, empty_house: Any) -> None:
+    for database in (inbox_of(empty_house.place), mirror_of(empty_house.place)):
+        lose(database)
     status = await looked(empty_house)
     assert [one.action for one in status.concerns()] == ["kounta-mirror worker", "kounta-mirror receiver"]
     assert names_in(tmp_path) == []  # looking makes nothing
 
 
 async def test_with_an_inbox_alone_its_deliveries_wait(empty_house: Any) -> None:
+    lose(mirror_of(empty_house.place))
     async with await empty_house.new_inbox() as inbox:
         await inbox.append(5678, "customers/updated", {}, b"{}")
         inbox.refuse(5678, "signature_invalid")
@@ -82,7 +87,7 @@ async def test_with_an_inbox_alone_its_deliveries_wait(empty_house: Any) -> None
     ]
 
 
-async def test_figures_come_from_both_files(well: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_figures_come_from_both_stores(well: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     await well.post(well.customer(1))
     await well.post(well.customer(2))
     await well.post(well.customer(2), "deleted")
@@ -116,8 +121,7 @@ async def test_an_inbox_that_the_mirror_has_not_read_yet_is_no_fault(well: Any) 
         await well.post(well.customer(id_))
     await well.apply()
     await well.inbox.close()
-    for path in well.directory.glob("inbox.db*"):
-        path.unlink()
+    lose(inbox_of(well.place))
     status = await looked(well)
     assert [one.sentence for one in status.concerns()] == ["No receiver has run yet."]
     well.inbox = await well.stack.enter_async_context(await well.new_inbox())
@@ -152,35 +156,33 @@ async def test_it_raises_no_false_alarm_while_deliveries_come_and_are_applied(we
 
 
 async def test_a_newer_mirror_is_one_sentence(house: Any) -> None:
-    async with house.mirror.transaction() as connection:
-        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    change(mirror_of(house.place), "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(NewerDatabase, match="9999"):
         await looked(house)
-    code, out, complaint = await said(house.directory, "--check")
+    code, out, complaint = await said(house, "--check")
     assert (code, out, complaint.count("\n")) == (2, "", 1)
-    assert (await said(house.directory))[0] == 1
+    assert (await said(house))[0] == 1
 
 
 async def test_check_ends_as_monitors_expect(well: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (await said(well.directory, "--check"))[:2] == (0, OK)
+    assert (await said(well, "--check"))[:2] == (0, OK)
     await well.post(well.customer(1))
     monkeypatch.setattr(apply, "merge", lambda *_: 1 / 0)
     await well.apply()
-    code, out, _ = await said(well.directory, "--check")
+    code, out, _ = await said(well, "--check")
     assert code == 1
     assert out.startswith(
         "1 delivery could not be applied. → kounta-mirror deliveries replay --verdict failed\n"
     )
-    async with well.mirror.transaction() as connection:
-        await connection.exec_driver_sql("UPDATE _verdict_counts SET count = 0")
-    code, out, _ = await said(well.directory, "--check")
+    change(mirror_of(well.place), "UPDATE _verdict_counts SET count = 0")
+    code, out, _ = await said(well, "--check")
     assert code == 2
     assert out.startswith("1 delivery has no verdict: a fault of this program.")
-    assert (await said(well.directory))[0] == 0
+    assert (await said(well))[0] == 0
 
 
 async def test_json_is_one_value_on_stdout(well: Any) -> None:
-    code, out, complaint = await said(well.directory, "--json")
+    code, out, complaint = await said(well, "--json")
     assert (code, complaint) == (0, "")
     assert json.loads(out)["sentence"] == "OK, 0 customers, no delivery yet."
 
@@ -189,7 +191,7 @@ async def test_drift_and_loss_are_said_for_people(well: Any) -> None:
     counts = {"sampled": 400, "differed": 2, "differed_in:phone": 2, "announced": 30, "unannounced": 1}
     async with well.mirror.batch([], well.now) as batch:
         batch.counts.update(counts)
-    _, out, _ = await said(well.directory)
+    _, out, _ = await said(well)
     assert out.endswith(
         "drift          0.50% of customers (0.14% to 1.80%) differ and nothing says so, most in phone; "
         "400 drawn in 7 days\n"
