@@ -32,7 +32,7 @@ from sync.inbox import InboxView
 from sync.merge.snapshots import Lens
 from sync.mirror.lease import lease_over
 from sync.mirror.store import OWNER, LeaseLostError, Mirror, MirrorStore
-from sync.settings import WorkerSettings
+from sync.settings import ProcessSettings, WorkerSettings
 from sync.worker import POLL_SECONDS, TICK_SECONDS, Worker, lasting
 
 PURPOSE: Final = "kounta-mirror worker"
@@ -48,7 +48,7 @@ _log = structlog.get_logger()
 class Process:
     """Works for every company of the configuration, as long as it runs."""
 
-    def __init__(self, companies: Companies[WorkerSettings]) -> None:
+    def __init__(self, companies: Companies[ProcessSettings]) -> None:
         self._companies = companies
         self._workers: dict[int, Worker] = {}
         """Of the companies whose lease this process holds."""
@@ -86,9 +86,10 @@ class Process:
     async def _work(self) -> None:
         settings = self._companies.first
         console = create_console(self._scrape, self._gets_on, settings.console_password)
+        self._broken = asyncio.get_running_loop().create_future()
         async with (
             _opened(settings) as store,
-            serving(console, settings.console_host, settings.console_port),
+            serving(console, settings.console_host, settings.console_port, self._ended),
             Bells(settings.place, settings.listen_url) as bells,
             self._answering(settings, store),
             InboxView(settings.place) as inbox,
@@ -96,7 +97,6 @@ class Process:
             for one in self._companies.settings.values():
                 await Mirror.of(store, one.company_id, one.subscription)  # whoever looks finds its rows
             _log.info("The worker works.", action="worker_started", data_dir=str(settings.data_dir))
-            self._broken = asyncio.get_running_loop().create_future()
             try:
                 for one in self._companies.settings.values():
                     self._start(one, store, inbox, bells)
@@ -239,7 +239,8 @@ class Process:
         return not self._failed and all(worker.gets_on for worker in self._workers.values())
 
     async def _scrape(self) -> bytes:
-        return exposition([await worker.look() for worker in list(self._workers.values())])
+        looks = [await worker.look() for worker in list(self._workers.values())]
+        return exposition(looks, sorted(self._failed - self._workers.keys()))
 
 
 def _owns(settings: WorkerSettings, stack: AsyncExitStack) -> bool:

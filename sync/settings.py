@@ -164,19 +164,6 @@ class WorkerSettings(MirrorSettings):
     heartbeat_url: Annotated[SecretStr, AfterValidator(_watcher)] | None = Field(
         None, alias="MIRROR_HEARTBEAT_URL", description="what is called every minute while work gets on"
     )
-    console_password: Annotated[SecretStr, Field(min_length=1)] | None = Field(
-        None, alias="MIRROR_CONSOLE_PASSWORD", description="what opens the console, with any user name"
-    )
-    console_host: Annotated[str, AfterValidator(_guarded)] = Field(
-        "127.0.0.1", alias="MIRROR_CONSOLE_HOST", description="the address at which the console listens"
-    )
-    console_port: int = Field(
-        8765,
-        alias="MIRROR_CONSOLE_PORT",
-        ge=0,
-        le=65535,
-        description="the port at which the console listens; 0 takes a free one",
-    )
     database_listen_url: Annotated[SecretStr | None, AfterValidator(usable_url)] = Field(
         None,
         alias="DATABASE_LISTEN_URL",
@@ -193,6 +180,24 @@ class WorkerSettings(MirrorSettings):
         """Give `database_listen_url`, password and all."""
         url = self.database_listen_url
         return None if url is None else url.get_secret_value()
+
+
+class ProcessSettings(WorkerSettings):
+    """What the worker's process takes beside: where its console listens."""
+
+    console_password: Annotated[SecretStr, Field(min_length=1)] | None = Field(
+        None, alias="MIRROR_CONSOLE_PASSWORD", description="what opens the console, with any user name"
+    )
+    console_host: Annotated[str, AfterValidator(_guarded)] = Field(
+        "127.0.0.1", alias="MIRROR_CONSOLE_HOST", description="the address at which the console listens"
+    )
+    console_port: int = Field(
+        8765,
+        alias="MIRROR_CONSOLE_PORT",
+        ge=0,
+        le=65535,
+        description="the port at which the console listens; 0 takes a free one",
+    )
 
 
 class PingSettings(MirrorSettings, ReceiverSettings):

@@ -13,7 +13,7 @@ from receiver.database import is_unavailable
 from receiver.errors import MirrorError
 from sync.alerts import Pager
 from sync.apply import GAP
-from sync.console.metrics import Calls, StatusCollector
+from sync.console.metrics import StatusCollector
 from sync.engine import Engine
 from sync.gaps import Gaps
 from sync.inbox import InboxView
@@ -126,8 +126,7 @@ class Worker:
         """Look at how the company's mirror is, for the metrics."""
         engine = self.engine
         status = await status_of(engine.settings, engine.clock())
-        calls = Calls(engine.kounta.calls, engine.kounta.successes)
-        return StatusCollector(status, calls, gets_on=self.gets_on)
+        return StatusCollector(status, engine.kounta.tries_by_outcome, gets_on=self.gets_on)
 
     async def work(self, inbox: InboxView, bell: Bell) -> None:
         """Run the loops, side by side, until cancelled."""

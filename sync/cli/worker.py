@@ -15,14 +15,16 @@ async def worker(*, once: bool = False, company: Company = None) -> None:
     from receiver.following import Companies
     from sync.engine import open_engine
     from sync.process import PURPOSE, Process
-    from sync.settings import WorkerSettings
+    from sync.settings import ProcessSettings, WorkerSettings
     from sync.worker import Worker
 
+    if not once:
+        served = Companies(ProcessSettings, company)
+        logs.configure()
+        await Process(served).run()
+        return
     companies = Companies(WorkerSettings, company)
     logs.configure()
-    if not once:
-        await Process(companies).run()
-        return
     for settings in companies.settings.values():
         async with open_engine(settings, PURPOSE) as engine:
             await Worker(engine).once()

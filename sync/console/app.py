@@ -45,7 +45,7 @@ def create_console(
 
     app = Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)],
-        exception_handlers={HTTPException: on_http_exception},
+        exception_handlers={HTTPException: on_http_exception, Exception: _on_failure},
     )
     if password is not None:
         app.add_middleware(Locked, password=password)
@@ -74,6 +74,11 @@ class Locked:
         except (binascii.Error, ValueError):
             return False
         return scheme.lower() == "basic" and secrets.compare_digest(given, self._password)
+
+
+async def _on_failure(_request: Request, _error: Exception) -> Response:
+    """Answer; the server logs what it was."""
+    return _refusal(500, "internal", "The worker's console failed; its log says why.")
 
 
 def _refusal(status: int, code: str, detail: str) -> Response:

@@ -2,61 +2,97 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
 import structlog
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from receiver.errors import MirrorError
+
+STOP_SECONDS: Final = 1
+"""What a request that is still being answered gets when the worker stops."""
 
 _log = structlog.get_logger()
 
 
-@asynccontextmanager
-async def serving(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
-    """Serve on a port, 0 takes a free one, and give the URL. Raises MirrorError when it is taken."""
-    with _listen(host, port) as listener:
-        closing = asyncio.Event()
-        config = uvicorn.Config(
-            app,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            date_header=False,
-            server_header=False,
-            ws="none",
-            proxy_headers=False,
-            timeout_graceful_shutdown=1,
+class ConsoleBrokenError(MirrorError):
+    """A fault of this program has ended the console's server."""
+
+    def __init__(self, error: Exception | None) -> None:
+        what = "it ended by itself" if error is None else f"{type(error).__name__}: {error}"
+        super().__init__(
+            f"A fault of this program has ended the worker, in its console ({what}). "
+            "The log says where; nothing that was delivered is lost."
         )
-        server = _Server(config, closing)
-        serve = asyncio.create_task(server.serve([listener]), name="the console")
+
+
+@asynccontextmanager
+async def serving(
+    app: ASGIApp, host: str, port: int, ended: Callable[["asyncio.Task[None]"], None]
+) -> AsyncIterator[str]:
+    """Serve on a port, 0 takes a free one, and give the URL.
+
+    `ended` is given the server's task when that is over; before the end of the block it has failed. Raises
+    MirrorError when the port is taken, and when the server cannot start.
+    """
+    with _listen(host, port) as listener:
+        server = _Server(app)
+        serve = asyncio.create_task(server.last(listener), name="the console")
+        serve.add_done_callback(ended)
+        ready = asyncio.create_task(server.ready.wait())
         try:
-            await server.ready.wait()
+            await asyncio.wait([ready, serve], return_when=asyncio.FIRST_COMPLETED)
+            if serve.done():
+                serve.result()
             place, chosen, *_ = listener.getsockname()
             url = f"http://[{place}]:{chosen}" if ":" in place else f"http://{place}:{chosen}"
             _log.info("The console listens.", action="console_started", url=url, port=chosen)
             yield url
         finally:
-            closing.set()
-            await serve
+            server.closing.set()
+            ready.cancel()
+            await asyncio.wait([ready, serve])
 
 
 class _Server(uvicorn.Server):
     """A server that says when it is ready, and leaves signals to the worker."""
 
-    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
-        super().__init__(config)
-        self._closing = closing
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                date_header=False,
+                server_header=False,
+                ws="none",
+                proxy_headers=False,
+                timeout_graceful_shutdown=STOP_SECONDS,
+            )
+        )
         self.ready = asyncio.Event()
+        self.closing = asyncio.Event()
+
+    async def last(self, listener: socket.socket) -> None:
+        """Serve until `closing`. Raises ConsoleBrokenError when it is over before."""
+        try:
+            await self.serve([listener])
+        except Exception as error:
+            _log.exception("The console broke.", action="console_broken")
+            raise ConsoleBrokenError(error) from error
+        if not self.closing.is_set():
+            raise ConsoleBrokenError(None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
 
     async def main_loop(self) -> None:
-        await self._closing.wait()
+        await self.closing.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -107,6 +107,11 @@ class Kounta:
         return Counter(self._connection.calls_by_kind)
 
     @property
+    def tries_by_outcome(self) -> Counter[str]:
+        """Tries that are over: `answered` with what can be used, or `failed`, answered or not; grows only."""
+        return Counter(self._connection.tries_by_outcome)
+
+    @property
     def successes(self) -> int:
         """Answers 200 that came from below the company, and could be read; grows only."""
         return self._connection.successes

@@ -106,6 +106,8 @@ class Connection:
         self.calls = 0
         """Attempts that were answered, whatever the status."""
         self.calls_by_kind: Counter[str] = Counter()
+        self.tries_by_outcome: Counter[str] = Counter()
+        """Tries that are over: `answered` with what can be used, or `failed`, answered or not."""
         self.successes = 0
         """Answers 200 that prove access to the company."""
         self.sent = 0
@@ -154,12 +156,15 @@ class Connection:
 
     async def _once(self, call: Call, read: Callable[[Answer], T], tries: int, left: float) -> T:
         try:
-            return await self._tried(call, read, tries, left)
+            given = await self._tried(call, read, tries, left)
         except KountaError as error:
+            self.tries_by_outcome["failed"] += 1
             if call.once and _may_have_been_done(error):
                 error.fate_unknown = True
                 error.retry = Retry.NEVER
             raise
+        self.tries_by_outcome["answered"] += 1
+        return given
 
     async def _tried(self, call: Call, read: Callable[[Answer], T], tries: int, left: float) -> T:
         try:

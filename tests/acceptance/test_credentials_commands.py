@@ -48,7 +48,7 @@ class Shell:
             "-m",
             "sync",
             *command,
-            env={**inherited, **self.settings, **(settings or {})},
+            env={**inherited, "MIRROR_CONSOLE_PORT": "0", **self.settings, **(settings or {})},
             cwd=self.directory,
             **given,
         )

@@ -7,7 +7,7 @@ import pytest
 from receiver.companies import OF_THE_INSTALLATION, PLAIN, SECRETS
 from receiver.errors import SettingsError
 from receiver.settings import ReceiverSettings, Settings, companies
-from sync.settings import MirrorSettings, PingSettings, WorkerSettings
+from sync.settings import MirrorSettings, PingSettings, ProcessSettings, WorkerSettings
 
 TWO = """
 [companies.20]
@@ -258,7 +258,7 @@ def test_the_receiver_needs_no_secret_of_the_worker_s(two: Path, monkeypatch: py
 def test_every_setting_belongs_to_one_company_or_to_all() -> None:
     fields = {
         name: field.alias
-        for settings in (WorkerSettings, PingSettings)
+        for settings in (ProcessSettings, PingSettings)
         for name, field in settings.model_fields.items()
     }
     own = {*PLAIN, *SECRETS}

@@ -223,6 +223,32 @@ async def test_every_attempt_is_taken_from_the_budget(upstream: Any, connect: Ca
     assert budget.used == 3
 
 
+async def test_a_try_counts_once_it_is_over_as_what_it_came_to(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(PATH, b"", 503)
+    upstream.answer(PATH, CUSTOMER, cut=1)
+    upstream.answer(PATH, CUSTOMER)
+    upstream.answer(PATH, b"", 404)
+    upstream.answer(PATH, b"", 403)
+    await kounta.customer(1)
+    assert kounta.tries_by_outcome == {"answered": 1, "failed": 2}
+    assert await kounta.customer(1) is None
+    with pytest.raises(KountaError):
+        await kounta.customer(1)
+    assert kounta.tries_by_outcome == {"answered": 2, "failed": 3}
+
+
+async def test_a_try_that_is_under_way_counts_as_nothing_yet(upstream: Any, kounta: Kounta) -> None:
+    upstream.send(PATH, b"", hang=True)
+    upstream.answer(PATH, CUSTOMER)
+    reading = asyncio.create_task(kounta.customer(1))
+    while not upstream.asked:  # noqa: ASYNC110 - it comes true at the other end of a socket
+        await asyncio.sleep(0)
+    assert not kounta.tries_by_outcome
+    upstream.released.set()
+    await reading
+    assert kounta.tries_by_outcome == {"answered": 1, "failed": 1}
+
+
 class Tokens:
     """Credentials that can be renewed, as those of OAuth 2: the old ones end, new ones come."""
 
