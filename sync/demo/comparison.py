@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,17 @@ def wrong_rows(
     `truth` and `deleted` are what the local Kounta's control interface shows. Where `subscribed` names
     attribute filters, everything beside them should be NULL.
     """
-    rows = {row["id"]: row for row in _rows(database)}
+    return wrong_among(_rows(database), truth, deleted, subscribed)
+
+
+def wrong_among(
+    rows_of_mirror: Iterable[Mapping[str, Any]],
+    truth: list[dict[str, Any]],
+    deleted: list[int],
+    subscribed: Collection[str] | None = None,
+) -> dict[int, str]:
+    """Say the same of rows of `all_customers`, with their values as SQLite gives them."""
+    rows = {row["id"]: row for row in rows_of_mirror}
     wrong: dict[int, str] = {}
     for customer in truth:
         row = rows.pop(customer["id"], None)
@@ -57,12 +67,12 @@ def counted(database: Path, query: str) -> dict[str, int]:
         return {str(name): int(number) for name, number in connection.execute(query)}
 
 
-def _rows(database: Path) -> list[sqlite3.Row]:
+def _rows(database: Path) -> list[dict[str, Any]]:
     if not database.exists():
         return []
     with _opened(database) as connection:
         connection.row_factory = sqlite3.Row
-        return connection.execute("SELECT * FROM all_customers").fetchall()
+        return [dict(row) for row in connection.execute("SELECT * FROM all_customers")]
 
 
 class _opened:  # noqa: N801 - it reads as what it does
@@ -92,7 +102,7 @@ def _is_kept(name: str, subscribed: Collection[str]) -> bool:
     return attribute == "reference_id" or attribute in subscribed
 
 
-def _stored(name: str, row: sqlite3.Row) -> Any:
+def _stored(name: str, row: Mapping[str, Any]) -> Any:
     value = row[name]
     if value is None:
         return None
