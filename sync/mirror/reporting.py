@@ -3,11 +3,9 @@
 The views read the mirror's own tables with the rights of their owner.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import text
-from sqlalchemy.dialects import registry
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -21,9 +19,6 @@ SHOWN: Final = (*VIEWS, *(name for name in METADATA.tables if not name.startswit
 
 _LONGEST_NAME: Final = 63
 _NOT_ALLOWED: Final = "42501"
-_quote: Final[Callable[[str], str]] = registry.load(
-    "postgresql.psycopg"
-)().identifier_preparer.quote_identifier
 
 
 def grants(role: str) -> list[str]:
@@ -54,6 +49,10 @@ def make_role(url: str, role: str) -> list[str]:
                     return wanted[place:]
                 raise MirrorError(f"The role {role} cannot be made: {_said(error)}.") from error
     return []
+
+
+def _quote(role: str) -> str:
+    return '"' + role.replace('"', '""') + '"'
 
 
 def _creation(role: str) -> str:
