@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine, ExceptionContext
 
 CONNECT_SECONDS = 5
-KEEPALIVES: Mapping[str, int] = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
+KEEPALIVES: Mapping[str, Any] = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
 MIGRATION_LOCK = 5_086_882  # names the advisory lock under which schemas are brought up to date
 
 # SQLSTATE classes of errors that nothing in the data brought about: the same work may succeed later.

@@ -21,7 +21,7 @@ from sync.merge.doubts import Reason, Timing
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
 from sync.mirror.gaps import note_gap
-from sync.mirror.store import BusyElsewhere, Mirror
+from sync.mirror.store import Mirror
 from sync.mirror.verdicts import Ruling, verdicts_given, verdicts_of
 
 AT_ONCE: Final = 3000
@@ -55,16 +55,21 @@ class Applier:
 
     async def apply_pending(self, inbox: InboxReader) -> int:
         """Apply everything that is in the inbox now; give the number of deliveries."""
+        total = 0
+        while count := await self.apply_next(inbox):
+            total += count
+        return total
+
+    async def apply_next(self, inbox: InboxReader, *, wait: bool = True) -> int:
+        """Apply the next deliveries, at most AT_ONCE; give their number, 0: there is none.
+
+        Without `wait`, BusyElsewhere is raised while somebody else writes of this company.
+        """
         if inbox is not self._inbox:
             await self.check_identity(inbox)
             self._inbox = inbox
-        total = 0
-        while True:
-            with _no_search_for_cycles():
-                count = await self.apply_batch(inbox)
-            if not count:
-                return total
-            total += count
+        with _no_search_for_cycles():
+            return await self._apply_batch(inbox, wait=wait)
 
     async def check_identity(self, inbox: InboxReader) -> None:
         """Begin at the start of an inbox that is not the one known, and ask for a sweep: a gap.
@@ -106,31 +111,26 @@ class Applier:
         names = [one.id for one in last if one.position == progress.position]
         return bool(names) and not await verdicts_of(self._mirror, names)
 
-    async def apply_batch(self, inbox: InboxReader) -> int:
-        """Apply the next deliveries, at most AT_ONCE; give their number, 0 while another worker applies them.
-
-        Raises what the store raises while it cannot be written: then nothing was applied, nothing is lost.
-        """
+    async def _apply_batch(self, inbox: InboxReader, *, wait: bool) -> int:
+        """Apply a batch; while the store cannot be written, its error is raised and nothing is lost."""
         if not await inbox.is_behind(self._lens.company_id, self._mirror.progress.position):
             return 0
         deliveries: Sequence[Delivery] = ()
         gap = None
         try:
-            async with self._mirror.batch((), self._clock(), wait=False) as batch:
+            async with self._mirror.batch((), self._clock(), wait=wait) as batch:
                 deliveries = await inbox.read(self._lens.company_id, batch.position, AT_ONCE)
                 gap = _first_gap(batch.position, deliveries)
                 if gap is not None:
                     deliveries = [one for one in deliveries if one.position <= gap.after]
                 await self._merge(batch, deliveries, again=False)
-        except BusyElsewhere:
-            return 0
         except Exception as error:
             if _is_no_fault(error):
                 raise
             await self._apply_singly(deliveries, error, again=False)
         if gap is not None and not deliveries:
             await self._note_gap(gap)
-            return await self.apply_batch(inbox)
+            return await self._apply_batch(inbox, wait=wait)
         return len(deliveries)
 
     async def _note_gap(self, gap: Gap) -> None:

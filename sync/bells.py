@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
@@ -12,6 +12,9 @@ from receiver.database import Place, Server, directory_of, is_unavailable
 from receiver.doorbell import Doorbell
 from receiver.inbox import notices
 from sync.mirror.store import OWNER
+
+AGAIN_SECONDS: Final = 0.1
+"""Between the end of a session that listened and the next one."""
 
 _log = structlog.get_logger()
 
@@ -80,26 +83,48 @@ class Bells:
             await door.__aexit__(None, None, None)
 
     async def _listen(self, url: str) -> None:
-        policy = AsyncRetrying(
-            retry=retry_if_exception(is_unavailable),
-            wait=wait_random_exponential(multiplier=0.5, max=15),
-            before_sleep=_tell,
-        )
-        async for attempt in policy:
-            with attempt:
-                async for company in notices(url):
-                    if company is None:
-                        self._ring_all()  # whatever rang before somebody listened
-                    else:
-                        self._bells[company].ring()
+        """Listen, and anew whenever PostgreSQL ends it or refuses it: what waits is found by looking."""
+        while True:  # each success begins the pauses anew
+            policy = AsyncRetrying(
+                retry=retry_if_exception(_is_of_postgresql),
+                wait=wait_random_exponential(multiplier=0.5, max=15),
+                before_sleep=_tell,
+            )
+            async for attempt in policy:
+                with attempt:
+                    await self._ring_until_it_ends(url)
+
+    async def _ring_until_it_ends(self, url: str) -> None:
+        """Ring at each notice; return when PostgreSQL, having listened, ends it."""
+        listens = False
+        try:
+            async for company in notices(url):
+                if company is None:
+                    listens = True
+                    _log.info("PostgreSQL wakes the worker.", action="listening")
+                    self._ring_all()  # whatever rang before somebody listened
+                else:
+                    self._bells[company].ring()
+        except Exception as error:
+            if not listens or not _is_of_postgresql(error):
+                raise
+            _log.warning(_told(error), action="listening_failed")
+            await asyncio.sleep(AGAIN_SECONDS)
 
     def _ring_all(self) -> None:
         for bell in self._bells.values():
             bell.ring()
 
 
+def _is_of_postgresql(error: BaseException) -> bool:
+    """Whether it may end without us: the server is away, or an operator has yet to let us in."""
+    return is_unavailable(error) or type(error).__module__.partition(".")[0] == "psycopg"
+
+
 def _tell(state: RetryCallState) -> None:
-    error = state.outcome and state.outcome.exception()
-    _log.warning(
-        f"PostgreSQL wakes nobody now, and is looked at every few seconds: {error}", action="listening_failed"
-    )
+    error = state.outcome.exception() if state.outcome is not None else None
+    _log.warning(_told(error), action="listening_failed")
+
+
+def _told(error: BaseException | None) -> str:
+    return f"PostgreSQL wakes nobody now, and is looked at every few seconds: {error}"

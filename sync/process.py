@@ -7,7 +7,7 @@ One company's trouble ends nobody else's work: it is told, and tried again.
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Final
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from receiver.database import is_unavailable
 from receiver.errors import MirrorError
 from receiver.following import Companies
+from receiver.inbox import InboxReader
 from receiver.local import serve_locally
 from receiver.ownership import OwnedElsewhere, Ownership
 from sync.apply import Applier
@@ -29,15 +30,26 @@ from sync.console.metrics import exposition
 from sync.console.serving import serving
 from sync.engine import open_engine, utc_now
 from sync.inbox import InboxView
+from sync.kounta import KountaError
 from sync.merge.snapshots import Lens
 from sync.mirror.lease import lease_over
-from sync.mirror.store import OWNER, LeaseLostError, Mirror, MirrorStore
+from sync.mirror.store import OWNER, BusyElsewhere, LeaseLostError, Mirror, MirrorStore
+from sync.reconcile.sweep import ForeignListError
 from sync.settings import ProcessSettings, WorkerSettings
 from sync.worker import POLL_SECONDS, TICK_SECONDS, Worker, lasting
 
 PURPOSE: Final = "kounta-mirror worker"
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
+LONGEST_OUTAGE_PAUSE: Final = timedelta(seconds=5)
+"""While PostgreSQL is away; the pauses of a company that fails by itself grow further."""
+WELL_AFTER: Final = timedelta(minutes=5)
+"""Work that lasted so long was well: what ends it then is a new trouble, after which the pause is short."""
+APPLYING_AT_ONCE: Final = 3
+"""Companies of which one process applies at once: fewer than its connections; the others keep leases."""
+FIRST_BUSY_SECONDS: Final = 0.02
+LONGEST_BUSY_SECONDS: Final = 0.5
+"""Between two tries to apply of a company of which somebody else writes just now."""
 COMPANIES_A_TICK: Final = 20
 """With more companies, each looks less often for what is due: the looks of many cost more than work."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -56,6 +68,8 @@ class Process:
         self._failed: set[int] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._broken: asyncio.Future[None] | None = None
+        self._applying = asyncio.Semaphore(APPLYING_AT_ONCE)
+        """In turn, a batch each: a company with many deliveries keeps nobody waiting for longer than one."""
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT. What is under way is committed whole or not at all.
@@ -105,8 +119,7 @@ class Process:
                 following.add_done_callback(self._ended)
                 await self._broken
             finally:
-                for company_id in list(self._tasks):
-                    await self._stop(company_id)
+                await asyncio.gather(*map(self._stop, list(self._tasks)))
 
     @asynccontextmanager
     async def _answering(self, settings: WorkerSettings, store: MirrorStore) -> AsyncIterator[None]:
@@ -119,8 +132,7 @@ class Process:
     async def _follow(self, store: MirrorStore, inbox: InboxView, bells: Bells) -> None:
         """Take up what changes in mirror.toml; the others' work goes on."""
         async for change in self._companies.changes():
-            for company_id in (*change.gone, *change.changed):
-                await self._stop(company_id)
+            await asyncio.gather(*map(self._stop, (*change.gone, *change.changed)))
             for company_id in (*change.added, *change.changed):
                 self._start(change.settings[company_id], store, inbox, bells)
 
@@ -152,24 +164,27 @@ class Process:
         self, settings: WorkerSettings, store: MirrorStore, inbox: InboxView, bells: Bells
     ) -> None:
         """Work for one company; beside others, begin anew after whatever ended it."""
+        clock = asyncio.get_running_loop()
         pause = FIRST_PAUSE
         while True:
+            began_at = clock.time()
             try:
                 await self._work_once_for(settings, store, inbox, bells)
             except LeaseLostError as error:
                 _log.warning(str(error), action="lease_lost", company_id=settings.company_id)
                 continue
             except Exception as error:
-                if len(self._companies.settings) == 1 and not (store.is_shared and _is_unavailable(error)):
+                longest = LONGEST_PAUSE
+                if _is_unavailable(error) and store.is_shared:
+                    longest = LONGEST_OUTAGE_PAUSE
+                elif len(self._companies.settings) == 1:
                     raise
+                if clock.time() - began_at > WELL_AFTER.total_seconds():
+                    pause = FIRST_PAUSE
                 self._failed.add(settings.company_id)
-                _log.exception(
-                    f"The work for company {settings.company_id} has ended; it begins anew: {error}",
-                    action="company_failed",
-                    company_id=settings.company_id,
-                )
-                await asyncio.sleep(pause.total_seconds())
-                pause = min(2 * pause, LONGEST_PAUSE)
+                _tell_failure(settings.company_id, error)
+                await asyncio.sleep(min(pause, longest).total_seconds())
+                pause = min(2 * pause, longest)
 
     async def _work_once_for(
         self, settings: WorkerSettings, store: MirrorStore, inbox: InboxView, bells: Bells
@@ -177,10 +192,36 @@ class Process:
         try:
             async with asyncio.TaskGroup() as group:
                 if store.is_shared:
-                    group.create_task(_apply_turn_by_turn(settings, store, inbox, bells))
+                    group.create_task(self._apply_turn_by_turn(settings, store, inbox, bells))
                 group.create_task(self._hold(settings, store, inbox, bells))
         except ExceptionGroup as errors:
             raise _first(errors) from None
+
+    async def _apply_turn_by_turn(
+        self, settings: WorkerSettings, store: MirrorStore, inbox: InboxView, bells: Bells
+    ) -> None:
+        """Apply what comes for a company, beside other processes that do."""
+        bell = bells.of(settings.company_id)
+
+        async def apply() -> None:
+            applier = await _applier_of(settings, store)
+            while True:
+                reader = await inbox.reader()
+                if reader is None or not await self._apply_some(applier, reader):
+                    await bell.wait(POLL_SECONDS)
+
+        await lasting("apply", apply)
+
+    async def _apply_some(self, applier: Applier, reader: InboxReader) -> int:
+        """Apply a batch once nobody else writes of the company: who does may be no applier at all."""
+        pause = FIRST_BUSY_SECONDS
+        while True:
+            try:
+                async with self._applying:
+                    return await applier.apply_next(reader, wait=False)
+            except BusyElsewhere:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_BUSY_SECONDS)
 
     async def _hold(
         self, settings: WorkerSettings, store: MirrorStore, inbox: InboxView, bells: Bells
@@ -224,7 +265,14 @@ class Process:
         if api is not None:
             await api(inner, receive, send)
             return
-        async with open_engine(settings, PURPOSE) as engine:
+        async with AsyncExitStack() as stack:
+            try:
+                engine = await stack.enter_async_context(open_engine(settings, PURPOSE))
+            except Exception as error:
+                if not (isinstance(error, MirrorError) or is_unavailable(error)):
+                    raise
+                await _unavailable(company_id, error)(scope, receive, send)
+                return
             await create_api(engine)(inner, receive, send)
 
     def _meant(self, path: str) -> tuple[int, str]:
@@ -241,6 +289,24 @@ class Process:
     async def _scrape(self) -> bytes:
         looks = [await worker.look() for worker in list(self._workers.values())]
         return exposition(looks, sorted(self._failed - self._workers.keys()))
+
+
+async def once_for(companies: Iterable[WorkerSettings]) -> None:
+    """Do for each company what is pending and due, and return.
+
+    Raises what kept some of it from being done, after the others' is done; of several the sentences together.
+    """
+    failed: dict[int, Exception] = {}
+    for settings in companies:
+        try:
+            async with open_engine(settings, PURPOSE) as engine:
+                await Worker(engine).once()
+        except (MirrorError, KountaError, ForeignListError) as error:
+            failed[settings.company_id] = error
+    if len(failed) == 1:
+        raise next(iter(failed.values()))
+    if failed:
+        raise MirrorError(" ".join(f"Company {company_id}: {error}" for company_id, error in failed.items()))
 
 
 def _owns(settings: WorkerSettings, stack: AsyncExitStack) -> bool:
@@ -262,25 +328,29 @@ async def _opened(settings: WorkerSettings) -> AsyncIterator[MirrorStore]:
         await store.close()
 
 
-async def _apply_turn_by_turn(
-    settings: WorkerSettings, store: MirrorStore, inbox: InboxView, bells: Bells
-) -> None:
-    """Apply what comes for a company, beside other processes that do."""
+async def _applier_of(settings: WorkerSettings, store: MirrorStore) -> Applier:
+    """Give what applies under no lease."""
     mirror = await Mirror.of(store, settings.company_id, settings.subscription)
     timing = settings.timing
-    applier = Applier(
-        mirror, Lens(settings.company_id, settings.subscription, timing.window), timing, utc_now
-    )
-    bell = bells.of(settings.company_id)
+    lens = Lens(settings.company_id, settings.subscription, timing.window)
+    return Applier(mirror, lens, timing, utc_now)
 
-    async def apply() -> None:
-        while True:
-            reader = await inbox.reader()
-            if reader is not None:
-                await applier.apply_pending(reader)
-            await bell.wait(POLL_SECONDS)
 
-    await lasting("apply", apply)
+def _unavailable(company_id: int, error: Exception) -> JSONResponse:
+    """Tell a command why nothing can be asked for a company just now."""
+    reason = str(error)
+    if isinstance(error, OwnedElsewhere):
+        reason = "It is about to begin, or has failed and begins anew: its log says more. Try again."
+    elif _is_unavailable(error):
+        reason = f"PostgreSQL cannot be used: {getattr(error, 'orig', None) or error}"
+    detail = f"The worker does not work for company {company_id} now. {reason}"
+    return JSONResponse({"error": "unavailable", "detail": detail}, 503)
+
+
+def _tell_failure(company_id: int, error: Exception) -> None:
+    sentence = f"The work for company {company_id} has ended; it begins anew: {error}"
+    told = _log.warning if _is_unavailable(error) else _log.exception
+    told(sentence, action="company_failed", company_id=company_id)
 
 
 def _is_unavailable(error: Exception) -> bool:

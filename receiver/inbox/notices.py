@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from receiver.inbox.transactions import CHANNEL
-from receiver.postgresql import CONNECT_SECONDS
+from receiver.postgresql import CONNECT_SECONDS, KEEPALIVES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -19,7 +19,11 @@ async def notices(url: str) -> AsyncGenerator[int | None, None]:
     import psycopg
 
     connection = await psycopg.AsyncConnection.connect(
-        url, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="kounta-mirror bells"
+        url,
+        autocommit=True,
+        connect_timeout=CONNECT_SECONDS,
+        application_name="kounta-mirror bells",
+        **KEEPALIVES,  # after a failover nobody else would notice that no notice can come any more
     )
     async with connection:
         await connection.execute(f"LISTEN {CHANNEL}".encode())

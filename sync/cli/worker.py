@@ -13,10 +13,8 @@ async def worker(*, once: bool = False, company: Company = None) -> None:
         Apply all that is pending, do what verification and sweep are due, and end.
     """
     from receiver.following import Companies
-    from sync.engine import open_engine
-    from sync.process import PURPOSE, Process
+    from sync.process import Process, once_for
     from sync.settings import ProcessSettings, WorkerSettings
-    from sync.worker import Worker
 
     if not once:
         served = Companies(ProcessSettings, company)
@@ -25,6 +23,4 @@ async def worker(*, once: bool = False, company: Company = None) -> None:
         return
     companies = Companies(WorkerSettings, company)
     logs.configure()
-    for settings in companies.settings.values():
-        async with open_engine(settings, PURPOSE) as engine:
-            await Worker(engine).once()
+    await once_for(companies.settings.values())

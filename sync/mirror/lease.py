@@ -156,9 +156,15 @@ async def holder_of(mirror: MirrorReader) -> str | None:
 
 async def _waited(lease: Lease) -> int:
     while True:
-        epoch = await lease.take()
-        if epoch is not None:
-            return epoch
+        try:
+            epoch = await lease.take()
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            _log.warning(f"The lease could not be looked at: {error}", action="lease_not_seen")
+        else:
+            if epoch is not None:
+                return epoch
         await asyncio.sleep(LOOK_SECONDS)
 
 

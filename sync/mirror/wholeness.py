@@ -71,10 +71,13 @@ class WholeConnection(AsyncConnection):
 
     async def undo(self) -> None:
         """See to it that no transaction is left open: SQLAlchemy rolls none back whose COMMIT has failed."""
-        if self.dialect.name != "sqlite":
-            await self.invalidate()  # the server ends the transaction of a connection that is gone
-            return
+        if self.invalidated:
+            return  # the server ends the transaction of a connection that is gone
         driver: Any = (await self.get_raw_connection()).driver_connection
+        if self.dialect.name != "sqlite":
+            if driver.info.transaction_status:  # 0: none is open
+                await self.invalidate()
+            return
         if driver.in_transaction:
             await driver.rollback()
 

@@ -60,7 +60,7 @@ async def post(port: int, id_: int) -> int:
         return (await client.post(url, content=BODY, headers=headers)).status_code
 
 
-@pytest.mark.parametrize("command", ["reconcile", "status --json", "customers get 1", "worker --once"])
+@pytest.mark.parametrize("command", ["reconcile", "status --json", "customers get 1"])
 async def test_a_command_that_does_not_say_which_is_refused(street: Any, command: str) -> None:
     assert await typed(street, command) == (2, "", SEVERAL)
 
