@@ -5,13 +5,14 @@ not looked at yet is a gap: it asks for one sweep, in the transaction that marks
 neither forgets the sweep nor asks twice.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import structlog
 
 from receiver.inbox import FailedCommits, InboxReader, Start
+from receiver.inbox.writer import HEARTBEAT_SECONDS
 from sync.apply import GAP
 from sync.concerns import span_of
 from sync.mirror.gaps import GapRow, is_read, newest_gap, note_gap, note_mended, note_swept
@@ -21,6 +22,11 @@ LOOK_SECONDS: Final = 5.0
 """Between two looks at what the receiver has noted."""
 LISTENS_AFTER: Final = timedelta(seconds=10)
 """After the start that it notes a receiver opens its port; a sweep that began before might miss a change."""
+HEARTBEAT: Final = timedelta(seconds=HEARTBEAT_SECONDS)
+LOOKED_BACK: Final = timedelta(days=2)
+"""So old may the last sign of a run of several be that is looked at."""
+SILENT_AFTER: Final = timedelta(seconds=90)
+"""Three heartbeats of a receiver: one of several that gives no sign for longer was killed."""
 TOGETHER: Final = timedelta(seconds=60)
 """Starts within this time are one gap, and the next one is noticed no sooner: several restarts, one sweep."""
 
@@ -51,6 +57,39 @@ def outage_of(known: Start | None, starts: Sequence[Start], failed: Sequence[Fai
         return None
     ends = [*(one.started_at for one in starts), *(one.last_at for one in failed)]
     return Outage(what, min(times, default=None), max(ends))
+
+
+def outage_of_several(
+    runs: Sequence[Start], seen: int, mended_until: datetime | None, now: datetime
+) -> Outage | None:
+    """Say what was missed where several receivers share an inbox; None: nothing, as far as is known yet.
+
+    `runs` are those that gave a sign of life lately, `seen` is the highest number that was looked at, and
+    until `mended_until` everything is accounted for. A start is no gap while another receiver listened
+    before and after it. One that was killed may have taken requests with it that nobody had answered.
+    """
+    alone = [
+        run
+        for run in runs
+        if run.number > seen
+        and not any(
+            other.started_at < run.started_at < other.last_sign for other in runs if other is not run
+        )
+    ]
+    if alone:
+        before = [run.last_sign for run in runs if run.started_at < alone[0].started_at]
+        return Outage("Nobody listened", max(before, default=None), alone[-1].started_at)
+    killed = [
+        run
+        for run in runs
+        if run.stopped_at is None
+        and now - run.last_sign > SILENT_AFTER
+        and (mended_until is None or run.last_sign > mended_until)
+    ]
+    if killed:
+        signs = [run.last_sign for run in killed]
+        return Outage("A receiver was killed", min(signs), max(signs) + HEARTBEAT)
+    return None
 
 
 class Gaps:
@@ -87,15 +126,48 @@ class Gaps:
         if progress.starts_seen == 0:
             await self._mirror.note(**seen)
             return None
+        find = self._among_several if self._mirror.store.is_shared else self._of_the_one
+        outage, seen["failed_commits_seen"] = await find(inbox, newest, failed, now)
+        if outage is not None:
+            await self._note(outage, now, seen, refused=sum(one.refused for one in failed))
+        return outage
+
+    async def _of_the_one(
+        self, inbox: InboxReader, newest: Start, failed: Sequence[FailedCommits], now: datetime
+    ) -> tuple[Outage | None, int]:
+        """Find what the one receiver of a file missed, and up to where its refusals were looked at then."""
+        progress = self._mirror.progress
+        looked = failed[-1].number if failed else progress.failed_commits_seen
         if newest.number == progress.starts_seen and not failed:
-            return None
+            return None, looked
         known, starts = await _starts(inbox, progress.starts_seen)
         if await self._is_too_soon(starts, now):
-            return None
+            return None, looked
         outage = outage_of(known, starts, failed)
         if outage is None:
-            outage = Outage("The inbox is an older copy of the one before", None, newest.started_at)
-            seen["failed_commits_seen"] = 0
+            return Outage("The inbox is an older copy of the one before", None, newest.started_at), 0
+        return outage, looked
+
+    async def _among_several(
+        self, inbox: InboxReader, newest: Start, failed: Sequence[FailedCommits], now: datetime
+    ) -> tuple[Outage | None, int]:
+        """Find what was missed where several receivers share an inbox, once enough of them was heard."""
+        progress = self._mirror.progress
+        looked = failed[-1].number if failed else progress.failed_commits_seen
+        gap = await newest_gap(self._mirror)
+        runs = await inbox.runs(now - LOOKED_BACK)
+        fresh = [run for run in runs if run.number > progress.starts_seen]
+        lately = gap is not None and gap.until is not None and abs(now - gap.noticed_at) < TOGETHER
+        if lately or any(abs(now - run.started_at) < SILENT_AFTER for run in fresh):
+            return None, looked  # others may have listened: their next sign will tell
+        outage = outage_of_several(runs, progress.starts_seen, gap.until if gap else None, now)
+        outage = outage or outage_of(None, (), failed)
+        if outage is None and fresh:
+            await self._mirror.note(starts_seen=newest.number)
+        return outage, looked
+
+    async def _note(self, outage: Outage, now: datetime, seen: Mapping[str, int], *, refused: int) -> None:
+        """Note a gap, that a sweep is due for it, and what of the receiver was looked at."""
         await note_gap(
             self._mirror,
             outage.what,
@@ -108,10 +180,8 @@ class Gaps:
         _log.warning(
             f"{outage.what}{span_of(outage.since, outage.until)}: a sweep will find what was missed.",
             action="gap_noticed",
-            starts=len(starts),
-            refused=sum(one.refused for one in failed),
+            refused=refused,
         )
-        return outage
 
     async def swept(self) -> None:
         """Note that the sweep that was due is complete."""

@@ -6,8 +6,10 @@ from typing import Any
 
 from receiver.database import StoreMissing, utc_text
 from receiver.inbox import InboxReader, Refusal, Start
+from receiver.inbox.store import Spooled
 from receiver.local import connect_locally
-from sync.concerns import Concern, ago, concerns_of, many, seconds_of
+from receiver.spool import look
+from sync.concerns import RECEIVER_LATE, Concern, ago, concerns_of, many, seconds_of
 from sync.inbox import InboxView
 from sync.kounta import BasicAuth, OAuth
 from sync.merge.decisions import Verdict
@@ -66,6 +68,8 @@ class Status:
     silence: Silence | None = None
     alerts: tuple[Alert, ...] = ()
     """Those that are open, as somebody was told or will be."""
+    spooled: Spooled | None = None
+    """What waits on this machine for PostgreSQL; None: nothing ever did."""
 
     def concerns(self) -> list[Concern]:
         """Say what needs attention, the worst first."""
@@ -138,6 +142,9 @@ class Status:
                 "checked_at": _text(self.registration.checked_at),
                 "failure": self.registration.failure,
             },
+            "spooled": None
+            if self.spooled is None
+            else {"count": self.spooled.count, "since": _text(self.spooled.since)},
             "refused": {
                 one.reason: {"count": one.count, "since": _text(one.first_at), "last_at": _text(one.last_at)}
                 for one in self.pending.refused
@@ -171,7 +178,7 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
         has_mirror = False
     async with InboxView(settings.place) as inbox:
         reader = await inbox.reader()
-        pending = Pending() if reader is None else await _pending(reader, settings.company_id, figures)
+        pending = Pending() if reader is None else await _pending(reader, settings.company_id, figures, now)
     client = connect_locally(settings.data_dir, OWNER)
     if client is not None:
         await client.aclose()
@@ -193,10 +200,13 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
         gap=gap,
         silence=silence_of(counts, pending.newest or (figures.last_delivery_at if figures else None), now),
         alerts=tuple(alerts),
+        spooled=await look(settings.data_dir, settings.company_id),
     )
 
 
-async def _pending(reader: InboxReader, company_id: int, figures: Figures | None) -> Pending:
+async def _pending(
+    reader: InboxReader, company_id: int, figures: Figures | None, now: datetime
+) -> Pending:
     """Look at what came behind `figures`; while they are of another inbox, all of this one is pending."""
     known = figures is not None and figures.progress.inbox_id in {None, await reader.identity()}
     position = figures.progress.position if figures is not None and known else 0
@@ -204,6 +214,7 @@ async def _pending(reader: InboxReader, company_id: int, figures: Figures | None
     count, oldest = await reader.pending(company_id, position)
     after = await reader.accepted(company_id)
     failed = await reader.failed_commits()
+    listening = [run for run in await reader.runs(now - RECEIVER_LATE) if run.stopped_at is None]
     return Pending(
         count,
         oldest,
@@ -211,7 +222,7 @@ async def _pending(reader: InboxReader, company_id: int, figures: Figures | None
         await reader.newest(company_id),
         tuple(await reader.refusals(company_id)),
         failed[-1].last_at if failed else None,
-        await reader.newest_start(),
+        listening[-1] if listening else await reader.newest_start(),
     )
 
 

@@ -167,6 +167,17 @@ class InboxReader:
         )
         return [Start(*row) for row in rows]
 
+    async def runs(self, since: datetime) -> list[Start]:
+        """Give the runs of receivers that have given a sign of life since then, in order of their start."""
+        columns = starts.c
+        last_sign = func.coalesce(columns.stopped_at, columns.seen_at, columns.started_at)
+        rows = await self._all(
+            select(columns.number, columns.started_at, columns.stopped_at, columns.seen_at)
+            .where(last_sign >= since)
+            .order_by(columns.number)
+        )
+        return [Start(*row) for row in rows]
+
     async def newest_start(self) -> Start | None:
         """Give the newest run of the receiver; None in an inbox that was only made."""
         columns = starts.c
