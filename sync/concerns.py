@@ -10,6 +10,7 @@ from sync.apply import GAP
 from sync.merge.decisions import Verdict
 
 if TYPE_CHECKING:
+    from receiver.inbox.store import Spooled
     from sync.mirror.figures import Figures
     from sync.status import Status
 
@@ -80,6 +81,11 @@ def _of_deliveries(status: Status) -> list[Concern]:
         found.append(
             Concern(severity, f"{waiting} {ago(late)}.", alert=late_for_long, since=status.pending.oldest)
         )
+    if status.spooled is not None and status.spooled.since is not None:
+        since = status.spooled.since
+        for_long = "spooled" if status.now - since > VERY_LATE else None
+        sentence = spooled_sentence(status.spooled, status.now)
+        found.append(Concern(WARNING, sentence, alert=for_long, since=since))
     if status.figures is not None:
         found += _of_verdicts(status, status.figures)
     failed_at = status.pending.failed_commits_at
@@ -159,6 +165,13 @@ def _of_gaps(status: Status, figures: Figures) -> list[Concern]:
         what = "Deliveries may be missing"
     sentence = f"{what}; a sweep will find what they said."
     return [Concern(WARNING, sentence, "kounta-mirror reconcile", "gap", since)]
+
+
+def spooled_sentence(spooled: Spooled, now: datetime) -> str:
+    """Say how many deliveries wait on this machine; at least one does."""
+    since = f", since {_clock(spooled.since, now)}" if spooled.since else ""
+    waiting = many(spooled.count, "delivery waits", "deliveries wait")
+    return f"{waiting} on this machine for PostgreSQL{since}."
 
 
 def _without_verdict(status: Status, figures: Figures) -> int:

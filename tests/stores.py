@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import Any
 
 import psycopg
+from sqlalchemy import Engine, NullPool, create_engine, make_url
 
 from receiver.database import Database, Place, Server
 from receiver.postgresql import Schema
@@ -101,6 +102,15 @@ def shape(database: Database) -> list[tuple[Any, ...]]:
         return [tuple(" ".join(str(part).split()) for part in row) for row in rows]
 
 
+def engine_of(database: Database) -> Engine:
+    """Open a store as plain SQLAlchemy does."""
+    if isinstance(database, Schema):
+        url = make_url(database.url).set(drivername="postgresql+psycopg")
+        options = {"options": f"-c search_path={database.name}"}
+        return create_engine(url, poolclass=NullPool, connect_args=options)
+    return create_engine(f"sqlite:///{database}", poolclass=NullPool)
+
+
 def end_sessions(place: Server) -> None:
     """End all sessions of the database, as a restart of the server does."""
     with psycopg.connect(place.url, autocommit=True) as connection:
@@ -146,6 +156,7 @@ def _copied(connection: psycopg.Connection[tuple[Any, ...]], table: str) -> byte
 
 def _put_back(schema: Schema, copied: Mapping[str, bytes]) -> None:
     with _connected(schema) as connection:
+        connection.execute("SET session_replication_role = replica")  # what triggers make is in the copy
         for table, content in copied.items():
             connection.execute(f'TRUNCATE "{table}"'.encode())
             with connection.cursor().copy(f'COPY "{table}" FROM STDIN'.encode()) as copy:

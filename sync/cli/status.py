@@ -40,13 +40,15 @@ async def status(*, company: Company = None, json: bool = False, check: bool = F
     try:
         found = await _statuses(chosen)
     except Exception as error:
-        if not check:
-            raise
         from sync.cli import explained
         from sync.concerns import CRITICAL
 
-        sys.stderr.write(explained(error)[0] + "\n")  # to a monitor, what cannot be told is the worst
-        return CRITICAL
+        waiting = await _waiting(chosen)
+        if not check and not waiting:
+            raise
+        sentence, code = explained(error)
+        sys.stderr.write(" ".join(f"{sentence}{waiting}".split()) + "\n")
+        return CRITICAL if check else code  # to a monitor, what cannot be told is the worst
     if json:
         sys.stdout.write(json_format.dumps(found[0].as_json()) + "\n")
     elif len(found) == 1:
@@ -62,6 +64,16 @@ async def _statuses(companies: Sequence[MirrorSettings]) -> list[Status]:
     from sync.status import status_of
 
     return [await status_of(settings, utc_now()) for settings in companies]
+
+
+async def _waiting(companies: Sequence[MirrorSettings]) -> str:
+    """Say what waits on this machine, which is all that can be said while PostgreSQL is away."""
+    from receiver.spool import look
+    from sync.concerns import spooled_sentence
+    from sync.engine import utc_now
+
+    spooled = [await look(settings.data_dir, settings.company_id) for settings in companies]
+    return "".join(f" {spooled_sentence(one, utc_now())}" for one in spooled if one and one.count)
 
 
 def _print(said: dict[str, Any]) -> None:

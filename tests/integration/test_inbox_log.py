@@ -10,15 +10,15 @@ from uuid import UUID
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.pool import NullPool
 
 from receiver.database import Database, Place, inbox_of, migrate, utc_text
 from receiver.inbox import CommitFailed, InboxReader, InboxWriter, QueueFull, transactions
 from receiver.inbox.schema import MIGRATIONS, metadata
 from receiver.inbox.transactions import Row
 from receiver.ownership import OwnedElsewhere
+from receiver.postgresql import Schema
+from tests.stores import change, engine_of, sessions, shape
 
 UPDATED = "customers/updated"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -249,7 +249,7 @@ async def test_refusals_being_written_at_a_stop_are_written(database: Database) 
         assert [one.count for one in await reader.refusals(1)] == [1]
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize("database_kind", ["sqlite"], ids=["sqlite: a schema drops partitions"])
 async def test_retention_takes_what_is_old_applied_and_not_kept(
     writer: InboxWriter, reader: InboxReader, clock: Clock
 ) -> None:
@@ -266,7 +266,7 @@ async def test_retention_takes_what_is_old_applied_and_not_kept(
     assert await reader.accepted(1) == 5
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize("database_kind", ["sqlite"], ids=["sqlite: a schema drops partitions"])
 async def test_retention_goes_on_over_many_stretches(writer: InboxWriter, reader: InboxReader) -> None:
     names = await asyncio.gather(*(writer.append(1, UPDATED, {}, b"") for _ in range(1_700)))
     later = NOON + timedelta(seconds=1)
@@ -453,7 +453,7 @@ async def test_a_dead_store_is_given_up_after_a_few_tries(writer: InboxWriter) -
     await take_writes(writer)
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize("database_kind", ["sqlite"], ids=["sqlite: its pages"])
 async def test_in_a_nearly_full_store_what_fits_is_stored(writer: InboxWriter, reader: InboxReader) -> None:
     await writer.append(1, UPDATED, {}, b"")
     pages = await writer._store.transact(
@@ -496,7 +496,7 @@ async def test_closing_stores_and_answers_what_waits(database: Database) -> None
         await writer.append(1, UPDATED, {}, b"")
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize("database_kind", ["sqlite"], ids=["sqlite: a schema has many receivers"])
 async def test_a_second_writer_is_refused_until_the_first_is_closed(database: Database) -> None:
     async with await InboxWriter.open(database):
         with pytest.raises(OwnedElsewhere, match="the receiver"):
@@ -506,7 +506,7 @@ async def test_a_second_writer_is_refused_until_the_first_is_closed(database: Da
 
 
 async def test_opening_and_closing_leaves_no_descriptor_and_no_thread(
-    database: Database, tmp_path: Path
+    database: Database, place: Place, tmp_path: Path
 ) -> None:
     async def once() -> None:
         async with await InboxWriter.open(database) as writer, InboxReader.open(database) as reader:
@@ -522,25 +522,38 @@ async def test_opening_and_closing_leaves_no_descriptor_and_no_thread(
     for _ in range(5):
         await once()
     assert held() == []
+    assert sessions(place) == 0
     assert threading.active_count() <= threads + 1  # the default executor may add its own
 
 
-def test_a_fresh_schema_equals_a_migrated_one(tmp_path: Path) -> None:
-    migrated, fresh = tmp_path / "migrated.db", tmp_path / "fresh.db"
+def test_a_fresh_schema_equals_a_migrated_one(empty_place: Place) -> None:
+    migrated = inbox_of(empty_place)
     migrate(migrated, MIGRATIONS)
-    engines = [create_engine(f"sqlite:///{place}", poolclass=NullPool) for place in (migrated, fresh)]
-    metadata.create_all(engines[1])
-    query = text(
-        "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE '%alembic%' ORDER BY type, name"
-    )
-    schemas = []
-    for engine in engines:
-        with engine.connect() as connection:
-            rows = connection.execute(query)
-            schemas.append([(kind, name, without_layout(sql or "")) for kind, name, sql in rows])
-    assert schemas[0] == schemas[1]
-    with engines[0].connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    fresh: Database
+    if isinstance(migrated, Path):
+        fresh = migrated.with_name("fresh.db")
+    else:
+        fresh = Schema(migrated.url, "fresh")
+        change(fresh, "CREATE SCHEMA fresh")
+    metadata.create_all(engine_of(fresh))
+    assert comparable(migrated) == comparable(fresh)
+    with engine_of(migrated).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"include_name": is_no_partition})
+        assert compare_metadata(context, metadata) == []
+
+
+def is_no_partition(name: str | None, *_: object) -> bool:
+    return name is None or "_others" not in name
+
+
+def comparable(database: Database) -> list[list[str]]:
+    """The shape of a store, without partitions, layout and the name of its schema."""
+    schema = "" if isinstance(database, Path) else f"{database.name}."
+    return [
+        [without_layout(str(part)).replace(schema, "") for part in one]
+        for one in shape(database)
+        if not re.search("alembic_version|_others", str(one))
+    ]
 
 
 def without_layout(statement: str) -> str:

@@ -1,32 +1,60 @@
-import sqlite3
-from contextlib import closing
+"""The mirror's tables as its migrations make them, and as the code has them."""
+
 from pathlib import Path
+from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import NullPool, create_engine
-from sqlalchemy.dialects import sqlite
 
-from sync.mirror.reader import mirror_path
-from sync.mirror.schema import METADATA, create_statements
+from receiver.database import Database, Place, mirror_of
+from receiver.postgresql import Schema
+from sync.mirror.schema import METADATA, VIEWS, create_statements
 from sync.mirror.store import migrate_mirror
+from tests.stores import change, engine_of, shape
 
 
-def test_a_fresh_mirror_equals_a_migrated_one(tmp_path: Path) -> None:
-    migrate_mirror(tmp_path)
-    fresh = tmp_path / "fresh.db"
-    engine = create_engine(f"sqlite:///{fresh}", poolclass=NullPool)
-    METADATA.create_all(engine)
-    with engine.begin() as connection:
-        for statement in create_statements(sqlite.dialect()):
-            connection.exec_driver_sql(statement)
-    assert schema_of(mirror_path(tmp_path)) == schema_of(fresh)
-    migrated = create_engine(f"sqlite:///{mirror_path(tmp_path)}", poolclass=NullPool)
-    with migrated.connect() as connection:
+def test_a_fresh_mirror_equals_a_migrated_one(empty_place: Place) -> None:
+    migrate_mirror(empty_place)
+    migrated = mirror_of(empty_place)
+    assert shape_without_triggers(migrated) == shape_without_triggers(fresh_beside(migrated))
+    with engine_of(migrated).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
-def schema_of(place: Path) -> list[tuple[str, ...]]:
-    query = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE '%alembic%' ORDER BY type, name"
-    with closing(sqlite3.connect(place)) as connection:
-        return [(kind, name, " ".join((sql or "").split())) for kind, name, sql in connection.execute(query)]
+def test_tags_follow_customers(empty_place: Place) -> None:
+    migrate_mirror(empty_place)
+    triggers = [one for one in shape(mirror_of(empty_place)) if one[0] == "trigger"]
+    assert len(triggers) == 2
+
+
+def fresh_beside(migrated: Database) -> Database:
+    """Make the tables and views of the code, in a file or schema of their own."""
+    fresh: Database
+    if isinstance(migrated, Path):
+        fresh = migrated.with_name("fresh.db")
+    else:
+        fresh = Schema(migrated.url, "fresh")
+        change(fresh, "CREATE SCHEMA fresh")
+    engine = engine_of(fresh)
+    METADATA.create_all(engine)
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            for statement in create_statements(engine.dialect):
+                connection.exec_driver_sql(statement)
+        else:
+            for name, selected in VIEWS.items():
+                text = selected.compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True})
+                connection.exec_driver_sql(f"CREATE VIEW {name} AS {text}")
+    return fresh
+
+
+def shape_without_triggers(database: Database) -> list[tuple[Any, ...]]:
+    """Give the shape of a store; on PostgreSQL the triggers stand in the migration alone."""
+    found = [one for one in shape(database) if "alembic_version" not in one]
+    if isinstance(database, Path):
+        return found
+    return [
+        tuple(part.replace(f"{database.name}.", "") if part else part for part in one)
+        for one in found
+        if one[0] != "trigger"
+    ]

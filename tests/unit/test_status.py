@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from receiver.inbox import Refusal, Start
+from receiver.inbox.store import Spooled
 from sync.concerns import CRITICAL, WARNING
 from sync.mirror.alerts import Alert
 from sync.mirror.figures import Figures
@@ -326,6 +327,7 @@ def test_the_json_has_every_key_that_others_rely_on() -> None:
         "sentence": "OK, 10,412 customers, newest delivery 40 s ago.",
         "attention": [],
         "worker_running": True,
+        "spooled": None,
         "deliveries": {
             "pending": 2,
             "applied": 5,
@@ -436,10 +438,27 @@ def test_nobody_is_told_that_upstream_refuses_for_a_moment(minutes: int, told: s
 
 def test_each_alert_has_its_place_in_the_runbook() -> None:
     runbook = Path(__file__).parents[2].joinpath("docs/how-to/troubles.md").read_text(encoding="utf-8")
-    for alert in {*ALERTS.values(), "registration"}:
+    for alert in {*ALERTS.values(), "registration", "spooled"}:
         assert f'<a id="{alert}"></a>' in runbook
 
 
 def test_a_silence_is_in_the_json() -> None:
     said = replace(WELL, silence=Silence(ago(hours=1), 40.23)).as_json()
     assert said["silence"] == {"since": "2026-11-24T11:00:00.000Z", "usual": 40.2}
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(10, None), (11, "spooled")])
+def test_what_waits_on_this_machine_is_said_at_once_and_told_when_it_does_for_long(
+    minutes: int, told: str | None
+) -> None:
+    waits = replace(WELL, spooled=Spooled(12, ago(minutes=minutes)))
+    (concern,) = waits.concerns()
+    since = f"11:{60 - minutes} UTC"
+    assert concern.sentence == f"12 deliveries wait on this machine for PostgreSQL, since {since}."
+    assert (concern.severity, concern.alert) == (WARNING, told)
+    assert waits.as_json()["spooled"] == {"count": 12, "since": f"2026-11-24T11:{60 - minutes}:00.000Z"}
+
+
+def test_a_spool_in_which_nothing_waits_is_no_concern() -> None:
+    assert replace(WELL, spooled=Spooled(0, None)).concerns() == []
+    assert WELL.as_json()["spooled"] is None
