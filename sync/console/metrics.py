@@ -40,6 +40,8 @@ class StatusCollector(Collector):
         yield self._gauge("deliveries_pending", "Deliveries without a verdict.", pending.count)
         age = (status.now - pending.oldest).total_seconds() if pending.oldest else 0
         yield self._gauge("oldest_pending_seconds", "Age of the oldest delivery without a verdict.", age)
+        spooled = status.spooled.count if status.spooled else 0
+        yield self._gauge("deliveries_spooled", "Deliveries that wait on this machine.", spooled)
         refused = {one.reason: one.count for one in pending.refused}
         yield self._counters("refused", "Requests that the receiver refused.", refused, "reason")
         sign = pending.receiver.last_sign if pending.receiver else None
