@@ -31,7 +31,7 @@ from tests.simulation.plan import PROCESSES, plan
 from tests.simulation.world import ToReceiver, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @dataclass(slots=True)
@@ -54,13 +54,19 @@ class Outcome:
     trace: list[str] = field(default_factory=list)
 
 
-def simulate(seed: int, *, keep_trace: bool = False) -> Outcome:
-    """Run one seed. The trace is every step with its time: boiled down to a digest, and kept if asked for."""
+def simulate(
+    seed: int, *, keep_trace: bool = False, at_end: Callable[[Path], None] = lambda _: None
+) -> Outcome:
+    """Run one seed. The trace is every step with its time: boiled down to a digest, and kept if asked for.
+
+    `at_end` may look at the directory of both files, before they go.
+    """
     began = time.process_time()
     random.seed(seed)  # what tenacity draws its pauses from
     outcome = Outcome(seed)
     with tempfile.TemporaryDirectory(prefix="simulation-", dir=_quick_directory()) as name, _quiet():
         _Run(outcome, Path(name), keep_trace=keep_trace).run()
+        at_end(Path(name))
     outcome.seconds = time.process_time() - began
     return outcome
 
