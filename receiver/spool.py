@@ -49,7 +49,7 @@ ROWS_AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 FEW: Final = 100
 """So many are forwarded while new ones wait."""
-LONGEST_WAIT: Final = 5.0
+LONGEST_WAIT: Final = 2.0
 """Between two tries to reach PostgreSQL, in seconds."""
 
 _log = structlog.get_logger("receiver")
@@ -102,7 +102,8 @@ class Spool(InboxStore):
         self._began_at = clock()
         self._count = 0
         self._oldest: datetime | None = None
-        self._refused: set[str] = set()
+        self._refused: set[str] = set()  # of what is in the file
+        self._complaint: str | None = None
         self._something = asyncio.Event()
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(_may_pass),
@@ -157,18 +158,26 @@ class Spool(InboxStore):
         """Store deliveries in PostgreSQL, or in the file; raises what the last of them said."""
         async with self._turn:
             asked = self._breaker.closed
-            if asked and await self._stored(rows, tried=tried):
-                return
+            refusal = None
+            try:
+                if asked and await self._stored(rows, tried=tried):
+                    return
+            except Exception as error:
+                if len(rows) > 1:
+                    raise  # the writer tries them one by one
+                refusal = error
             try:
                 await super().append(rows, tried=tried)
             except Exception as error:
                 if asked or not is_unavailable(error) or not self._is_open:
                     raise
-                if not await self._stored(rows, tried=True):
-                    raise
-                return
+                if await self._stored(rows, tried=True):
+                    return
+                raise
             self._oldest = self._oldest or datetime.fromisoformat(rows[0].received_at)
             self._count += len(rows)
+            if refusal is not None:
+                self._set_aside(rows[0], refusal)
             self._something.set()
 
     async def note(self, page: Page, now: datetime, *, alive: bool, last: bool) -> bool:
@@ -223,16 +232,13 @@ class Spool(InboxStore):
         self._remote_run = await self._remote.transact(began, FORWARD_SECONDS)
 
     async def _stored(self, rows: Sequence[Row], *, tried: bool) -> bool:
-        """Store deliveries in PostgreSQL; False: they belong into the file."""
+        """Store deliveries in PostgreSQL; False: it is away. Raises when it refuses one of them."""
         try:
             await self._send(rows, ANSWER_SECONDS, tried=tried)
         except Exception as error:
-            if not is_refused(error):
-                self._failed(error)
-                return False
-            if len(rows) > 1:
-                raise  # the writer tries them one by one
-            self._set_aside(rows[0], error)
+            if is_refused(error):
+                raise
+            self._failed(error)
             return False
         return True
 
@@ -241,8 +247,16 @@ class Spool(InboxStore):
 
     def _note_failure(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
-        if error is not None:
-            self._failed(error)
+        if error is None:
+            return
+        self._failed(error)
+        if not _is_away(error) and str(error) != self._complaint:
+            self._complaint = str(error)
+            _log.error(
+                "PostgreSQL is there and cannot be used: deliveries stay on this machine until it can.",
+                action="forwarding_refused",
+                reason=_reason(error),
+            )
 
     def _failed(self, error: BaseException) -> None:
         """PostgreSQL does not store: open the breaker."""
@@ -292,6 +306,7 @@ class Spool(InboxStore):
         if self._opening is None or (self._opening.done() and not self._is_open):
             self._opening = asyncio.create_task(self._open())
         await asyncio.shield(self._opening)
+        await self._give_sign()  # at once: workers take whoever gives none for long for killed
         await self._look()
         until = asyncio.get_running_loop().time() + CATCH_UP_SECONDS
         while await self._forward_once(FORWARD_SECONDS) > FEW:
@@ -301,13 +316,15 @@ class Spool(InboxStore):
             async with self._turn, asyncio.timeout(ANSWER_SECONDS):
                 if self._count - len(self._refused) <= FEW:
                     await self._forward_once(ANSWER_SECONDS)
-                sign = Sign(self._remote_run, self._clock(), last=False)
-                await self._remote.transact(
-                    partial(transactions.note, page=Page(), sign=sign), ANSWER_SECONDS
-                )
+                await self._give_sign()
                 self._breaker.close()
         while await self._forward_once(FORWARD_SECONDS):
             pass
+
+    async def _give_sign(self) -> None:
+        """Note in PostgreSQL that this run lives."""
+        sign = Sign(self._remote_run, self._clock(), last=False)
+        await self._remote.transact(partial(transactions.note, page=Page(), sign=sign), ANSWER_SECONDS)
 
     async def _forward_once(self, seconds: float) -> int:
         """Go through the file once, from the oldest on; give how many were forwarded."""

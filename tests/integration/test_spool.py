@@ -14,6 +14,8 @@ import pytest
 import structlog
 from sqlalchemy.engine import Connection
 
+from receiver import spool
+from receiver.database import NewerDatabase
 from receiver.inbox import CommitFailed, Delivery, InboxReader, InboxWriter, QueueFull
 from receiver.inbox.store import Spooled
 from receiver.ownership import OwnedElsewhere
@@ -79,8 +81,8 @@ def cluster() -> Iterator[Cluster]:
 async def house(cluster: Cluster, tmp_path: Path) -> AsyncIterator[House]:
     with structlog.testing.capture_logs() as log:
         async with AsyncExitStack() as stack:
-            opened = House(cluster, tmp_path / "data", cluster.fresh(), stack, log=log)
-            yield opened
+            cluster.execute("DROP SCHEMA IF EXISTS inbox CASCADE")
+            yield House(cluster, tmp_path / "data", "postgres", stack, log=log)
             cluster.thaw()
         if not cluster.runs:
             cluster.start()
@@ -266,6 +268,66 @@ async def test_a_delivery_that_only_the_file_takes_is_accepted(house: House) -> 
     assert len(answers) == 3
     assert len(await house.stored()) == 2
     assert waits(writer) == Spooled(1, NOON, away=False)
+
+
+async def test_a_delivery_that_neither_takes_is_refused_and_stops_nobody(house: House) -> None:
+    writer = await house.open()
+    with pytest.raises(CommitFailed, match="surrogates"):
+        await writer.append(1, "no text: \ud800", {}, b"")
+    house.cluster.stop()
+    await send(writer, 1, 1)
+    house.cluster.start()
+    await until_forwarded(writer)
+    assert await house.bodies() == [b"1"]
+
+
+async def test_what_comes_faster_than_it_is_forwarded_goes_past_it_after_a_while(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "CATCH_UP_SECONDS", 0)
+    monkeypatch.setattr(spool, "ROWS_AT_ONCE", 10)
+    async with await InboxWriter.open(spool_path(house.directory)) as left:
+        await asyncio.gather(*(left.append(1, UPDATED, HEADERS, b"%d" % n) for n in range(500)))
+    writer = await house.open()
+    while waits(writer).away:  # noqa: ASYNC110 - as readyz is asked
+        await asyncio.sleep(0)
+    await send(writer, 500, 500)
+    await until_forwarded(writer)
+    assert sorted(map(int, await house.bodies())) == list(range(501))
+
+
+async def test_a_database_of_a_newer_version_stops_the_start_and_leaves_the_lock(house: House) -> None:
+    await (await house.open()).close()
+    house.cluster.execute("UPDATE inbox.alembic_version SET version_num = '0099'", house.database)
+    for _ in range(2):
+        with pytest.raises(NewerDatabase, match="0099"):
+            await house.open()
+
+
+async def test_one_that_comes_back_in_a_newer_version_is_told_and_waited_for(house: House) -> None:
+    house.cluster.execute("CREATE SCHEMA inbox", house.database)
+    house.cluster.execute("CREATE TABLE inbox.alembic_version (version_num text)", house.database)
+    house.cluster.execute("INSERT INTO inbox.alembic_version VALUES ('0099')", house.database)
+    house.cluster.stop()
+    writer = await house.open()
+    await send(writer, 1, 1)
+    house.cluster.start()
+    while "forwarding_refused" not in house.actions():  # noqa: ASYNC110 - a line of the log
+        await asyncio.sleep(0.01)
+    await send(writer, 2, 2)
+    house.cluster.execute("DROP SCHEMA inbox CASCADE", house.database)
+    await until_forwarded(writer)
+    assert await house.bodies() == [b"1", b"2"]
+    assert house.actions().count("forwarding_refused") == 1
+
+
+async def test_retention_is_asked_of_the_database(house: House) -> None:
+    house.now = datetime.now(UTC)
+    writer = await house.open()
+    await send(writer, 1, 2)
+    assert await writer.forget(1, through=2, before=house.now - timedelta(days=1), keep=()) == 0
+    released = house.cluster.execute("SELECT through FROM inbox.releases", house.database)
+    assert released == [(2,)]
 
 
 async def set_writes_of_the_file(writer: InboxWriter, *, refused: bool) -> None:
