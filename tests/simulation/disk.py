@@ -1,7 +1,7 @@
 """SQLite as the simulation has it: real files, in the loop's own thread, and disks that fail.
 
 Each statement, the beginning and the end of each transaction is a step of the process that makes it: there it
-may be killed, and there its disk may fail.
+may be killed, and there its disk may fail. It is told of its locks and connections.
 """
 
 from __future__ import annotations
@@ -11,21 +11,30 @@ import sqlite3
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
+from unittest.mock import patch
 
 import aiosqlite
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import Pool
+
+from receiver.ownership import Ownership
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
 
     from sqlalchemy.engine import Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
 
 
 class Stepping(Protocol):
     """Whoever makes steps."""
 
     def step(self, what: str) -> None: ...
+
+    def hold(self, give_up: Callable[[], object]) -> None: ...
 
 
 ACTING: ContextVar[Stepping | None] = ContextVar("ACTING", default=None)
@@ -75,19 +84,40 @@ _TURNS = frozenset({"execute", "executemany", "commit"})
 @contextmanager
 def inline_sqlite() -> Iterator[None]:
     """Let every engine work in the loop's thread, and tell the acting process of each step."""
-    listeners: list[tuple[str, Callable[..., None]]] = [
-        ("do_connect", _carry_inline),
-        ("begin", _on_begin),
-        ("commit", _on_commit),
-        ("before_cursor_execute", _on_statement),
+    listeners: list[tuple[type, str, Callable[..., None]]] = [
+        (Engine, "do_connect", _carry_inline),
+        (Engine, "begin", _on_begin),
+        (Engine, "commit", _on_commit),
+        (Engine, "before_cursor_execute", _on_statement),
+        (Pool, "connect", _on_connect),
     ]
-    for name, listener in listeners:
-        event.listen(Engine, name, listener)
+    for target, name, listener in listeners:
+        event.listen(target, name, listener)
     try:
-        yield
+        with _known_locks():
+            yield
     finally:
-        for name, listener in listeners:
-            event.remove(Engine, name, listener)
+        for target, name, listener in listeners:
+            event.remove(target, name, listener)
+
+
+@contextmanager
+def _known_locks() -> Iterator[None]:
+    """Let the acting process know each lock that it takes."""
+    take = Ownership.take
+
+    def take_and_tell(directory: Path, name: str, purpose: str) -> Ownership:
+        ownership = take(directory, name, purpose)
+        _hold(ownership.close)
+        return ownership
+
+    with patch.object(Ownership, "take", take_and_tell):
+        yield
+
+
+def _on_connect(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+    driver = entry.driver_connection
+    _hold(driver.stop if isinstance(driver, InlineConnection) else connection.close)
 
 
 def _carry_inline(dialect: Any, _record: Any, _arguments: Any, options: dict[str, Any]) -> None:
@@ -116,3 +146,9 @@ def _step(what: str) -> None:
     acting = ACTING.get()
     if acting is not None:
         acting.step(what)
+
+
+def _hold(give_up: Callable[[], object]) -> None:
+    acting = ACTING.get()
+    if acting is not None:
+        acting.hold(give_up)

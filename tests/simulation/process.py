@@ -43,7 +43,9 @@ class Process:
     """One run of a process, from its start to its end.
 
     When it is killed, from that instant on nothing that it does reaches a file or the network: every step
-    fails, and what it was doing is cancelled. Its code clears up memory and locks, as the system would.
+    fails, and what it was doing is cancelled. Its locks and connections go as the system lets them go, even
+    if its own code did not get there: it may be killed while it stops. One that ends in another way has to
+    give them up itself.
     """
 
     def __init__(self, name: str, disk: Disk, tell: Callable[[str], None], dies_at: int | None) -> None:
@@ -55,6 +57,7 @@ class Process:
         self._dies_at = dies_at
         self._main: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._held: list[Callable[[], object]] = []
         self.context: Context = copy_context()
         self.context.run(ACTING.set, self)
 
@@ -73,6 +76,9 @@ class Process:
                 task.cancel()
             if self._tasks:
                 await asyncio.wait(list(self._tasks))
+            if self.dead:
+                for give_up in reversed(self._held):
+                    give_up()
         if not self._main.cancelled() and not self.dead:
             self._main.result()
 
@@ -82,6 +88,10 @@ class Process:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def hold(self, give_up: Callable[[], object]) -> None:
+        """Note what the system takes back when it is killed. `give_up` does so, and may find it done."""
+        self._held.append(give_up)
 
     def kill(self) -> None:
         """End it between two steps, like SIGKILL."""

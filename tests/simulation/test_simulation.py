@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from receiver.inbox import InboxWriter
+from receiver.ownership import OwnedElsewhere, Ownership
 from sync.reconcile import verify
+from tests.simulation.disk import inline_sqlite
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.process import Disk, Process
 from tests.simulation.seed import Outcome, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+Result = TypeVar("Result")
 
 ROOT = Path(__file__).parents[2]
 SEEDS = range(1, 25)
@@ -55,6 +67,60 @@ def test_a_mirror_without_a_fence_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(verify, "is_fenced", never)
 
     assert "silently wrong" in simulate(2).broken
+
+
+def test_a_receiver_that_is_killed_while_it_stops_leaves_no_lock(tmp_path: Path) -> None:
+    async def stop_and_kill() -> None:
+        told: list[str] = []
+        opened = asyncio.Event()
+
+        def tell(what: str) -> None:
+            told.append(what)
+            if "stop" in told and what == "receiver begin":
+                process.kill()
+
+        async def receive() -> None:
+            async with await InboxWriter.open(tmp_path / "inbox.db"):
+                opened.set()
+                await asyncio.Event().wait()
+
+        process = Process("receiver", Disk(Random(0)), tell, dies_at=None)
+        running = asyncio.create_task(process.run(receive))
+        await opened.wait()
+        told.append("stop")
+        process.stop()
+        await running
+        assert told[-2:] == ["receiver begin", "receiver is killed"]
+
+    simulated(stop_and_kill())
+
+    Ownership.take(tmp_path, "inbox", "the next receiver").close()
+
+
+def test_a_process_that_is_stopped_gives_up_its_lock_itself_or_keeps_it(tmp_path: Path) -> None:
+    async def stop() -> Ownership:
+        taken: list[Ownership] = []
+        started = asyncio.Event()
+
+        async def forget() -> None:
+            taken.append(Ownership.take(tmp_path, "inbox", "a forgetful receiver"))
+            started.set()
+            await asyncio.Event().wait()
+
+        process = Process("receiver", Disk(Random(0)), print, dies_at=None)
+        running = asyncio.create_task(process.run(forget))
+        await started.wait()
+        process.stop()
+        await running
+        return taken[0]
+
+    with simulated(stop()), pytest.raises(OwnedElsewhere, match="a forgetful receiver"):
+        Ownership.take(tmp_path, "inbox", "the next receiver")
+
+
+def simulated(work: Coroutine[Any, Any, Result]) -> Result:
+    with inline_sqlite(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(work)
 
 
 def trace_elsewhere(seed: int) -> str:
