@@ -390,4 +390,6 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, MirrorError) and error.__cause__ is not None and is_unavailable(error.__cause__):
+        error = error.__cause__  # a migration that found nobody
     return " ".join(str(getattr(error, "orig", None) or error).split())
