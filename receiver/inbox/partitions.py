@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OTHERS = "deliveries_others"
 DAYS_AHEAD = 8  # today among them
 LOCK = 5_086_883  # names the advisory lock under which partitions are made and dropped
+LOCK_SECONDS = 2  # for so long receivers may wait behind a drop that waits for a long reader
 _PREFIX = "deliveries_"
 _DAY = "%Y%m%d"
 
@@ -57,14 +58,16 @@ def drop_old(connection: Connection, before: datetime) -> int:
     Gives how many deliveries went.
     """
     connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": LOCK})
+    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
     gone = 0
     for name, day in list(_partitions(connection)):
         end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
         if end > before:
             continue
+        gone += connection.execute(text(f"SELECT count(*) FROM inbox.{name}")).scalar_one()  # noqa: S608 - our own name
+        # from here on no receiver stores: little is done
         connection.execute(text(f"ALTER TABLE inbox.deliveries DETACH PARTITION inbox.{name}"))
-        kept = connection.execute(text(_KEEP.format(name=name)), {"end": end}).rowcount
-        gone += connection.execute(text(f"SELECT count(*) FROM inbox.{name}")).scalar_one() - kept  # noqa: S608 - our own name
+        gone -= connection.execute(text(_KEEP.format(name=name)), {"end": end}).rowcount
         connection.execute(text(f"DROP TABLE inbox.{name}"))
     return gone
 
