@@ -4,11 +4,13 @@ A batch of deliveries is read, merged and written in one transaction together wi
 a kill at any instruction leaves either all of it or nothing.
 """
 
+import asyncio
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Final, NamedTuple
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
 
 import structlog
 
@@ -21,11 +23,15 @@ from sync.merge.doubts import Reason, Timing
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
 from sync.mirror.gaps import note_gap
-from sync.mirror.store import Mirror
+from sync.mirror.store import BusyElsewhere, Mirror
 from sync.mirror.verdicts import Ruling, verdicts_given, verdicts_of
 
 AT_ONCE: Final = 3000
 """Deliveries in one transaction: enough to make its cost small, few enough that nobody waits (0.5 s)."""
+IN_A_ROW: Final = 5
+"""Batches of one company before the next one's turn: while one is written, the next is read."""
+READ_AT_ONCE: Final = 100
+"""Bodies that are read ahead before the batch that is written may go on."""
 GAP: Final = "gap"
 """Why a sweep is due when deliveries are missing."""
 A_PING: Final = "a ping of webhooks test, about no customer"
@@ -41,6 +47,27 @@ class Gap(NamedTuple):
     """The position before it."""
     first: int
     """The position behind it."""
+
+
+class Stretch(NamedTuple):
+    """Deliveries of an inbox in their order."""
+
+    after: int
+    """The position before the first of them."""
+    deliveries: Sequence[Delivery]
+    readings: Sequence[Snapshot | str] | None = None
+    """What they say, where that was read ahead."""
+
+    def behind(self, position: int) -> "Stretch":
+        """Leave out what lies at or before a position; nothing is left of what does not reach back to it."""
+        if position < self.after:
+            return NOTHING
+        first = position - self.after
+        readings = None if self.readings is None else self.readings[first:]
+        return Stretch(position, self.deliveries[first:], readings)
+
+
+NOTHING: Final = Stretch(0, ())
 
 
 class Applier:
@@ -61,15 +88,28 @@ class Applier:
         return total
 
     async def apply_next(self, inbox: InboxReader, *, wait: bool = True) -> int:
-        """Apply the next deliveries, at most AT_ONCE; give their number, 0: there is none.
+        """Apply the next deliveries, IN_A_ROW batches at most; give their number, 0: there is none.
 
         Without `wait`, BusyElsewhere is raised while somebody else writes of this company.
         """
         if inbox is not self._inbox:
             await self.check_identity(inbox)
             self._inbox = inbox
+        if not await inbox.is_behind(self._lens.company_id, self._mirror.progress.position):
+            return 0
+        total, ahead = 0, NOTHING
         with _no_search_for_cycles():
-            return await self._apply_batch(inbox, wait=wait)
+            for batch in range(1, IN_A_ROW + 1):
+                try:
+                    count, ahead = await self._apply_batch(inbox, ahead, last=batch == IN_A_ROW, wait=wait)
+                except BusyElsewhere:
+                    if not total:
+                        raise
+                    break
+                total += count
+                if not ahead.deliveries:
+                    break
+        return total
 
     async def check_identity(self, inbox: InboxReader) -> None:
         """Begin at the start of an inbox that is not the one known, and ask for a sweep: a gap.
@@ -111,27 +151,50 @@ class Applier:
         names = [one.id for one in last if one.position == progress.position]
         return bool(names) and not await verdicts_of(self._mirror, names)
 
-    async def _apply_batch(self, inbox: InboxReader, *, wait: bool) -> int:
-        """Apply a batch; while the store cannot be written, its error is raised and nothing is lost."""
-        if not await inbox.is_behind(self._lens.company_id, self._mirror.progress.position):
-            return 0
-        deliveries: Sequence[Delivery] = ()
-        gap = None
-        try:
-            async with self._mirror.batch((), self._clock(), wait=wait) as batch:
-                deliveries = await inbox.read(self._lens.company_id, batch.position, AT_ONCE)
-                gap = _first_gap(batch.position, deliveries)
-                if gap is not None:
-                    deliveries = [one for one in deliveries if one.position <= gap.after]
-                await self._merge(batch, deliveries, again=False)
-        except Exception as error:
-            if _is_no_fault(error):
-                raise
-            await self._apply_singly(deliveries, error, again=False)
-        if gap is not None and not deliveries:
-            await self._note_gap(gap)
-            return await self._apply_batch(inbox, wait=wait)
-        return len(deliveries)
+    async def _apply_batch(
+        self, inbox: InboxReader, given: Stretch, *, last: bool, wait: bool
+    ) -> tuple[int, Stretch]:
+        """Apply a batch of what was read ahead, or is read now; give its size, and what was read meanwhile.
+
+        While the store cannot be written, its error is raised and nothing is lost.
+        """
+        stretch, gap = NOTHING, None
+        async with _Ahead() as ahead:
+            try:
+                async with self._mirror.batch((), self._clock(), wait=wait) as batch:
+                    stretch = given.behind(batch.position)
+                    if not stretch.deliveries:
+                        stretch = await self._look(inbox, batch.position)
+                    gap = _first_gap(stretch)
+                    if gap is not None:
+                        before = [one for one in stretch.deliveries if one.position <= gap.after]
+                        stretch = Stretch(stretch.after, before)
+                    elif not last and len(stretch.deliveries) == AT_ONCE:
+                        ahead.start(self._look_ahead(inbox, stretch.deliveries[-1].position))
+                    await self._merge(batch, stretch.deliveries, again=False, readings=stretch.readings)
+            except Exception as error:
+                if _is_no_fault(error):
+                    raise
+                await self._apply_singly(stretch.deliveries, error, again=False)
+            if gap is not None and not stretch.deliveries:
+                await self._note_gap(gap)
+                return await self._apply_batch(inbox, NOTHING, last=last, wait=wait)
+            return len(stretch.deliveries), await ahead.found()
+
+    async def _look(self, inbox: InboxReader, after: int) -> Stretch:
+        return Stretch(after, await inbox.read(self._lens.company_id, after, AT_ONCE))
+
+    async def _look_ahead(self, inbox: InboxReader, after: int) -> Stretch:
+        """Read the next deliveries and what they say. An error is met again by whoever applies them."""
+        stretch = await self._look(inbox, after)
+        readings: list[Snapshot | str] = []
+        for start in range(0, len(stretch.deliveries), READ_AT_ONCE):
+            await asyncio.sleep(0)
+            try:
+                readings += map(self._read, stretch.deliveries[start : start + READ_AT_ONCE])
+            except Exception:  # noqa: BLE001 - see above
+                return stretch
+        return stretch._replace(readings=readings)
 
     async def _note_gap(self, gap: Gap) -> None:
         missing = gap.first - gap.after - 1
@@ -178,14 +241,22 @@ class Applier:
                     raise
                 await self._give_up(delivery, alone, again=again)
 
-    async def _merge(self, batch: Batch, deliveries: Sequence[Delivery], *, again: bool) -> None:
+    async def _merge(
+        self,
+        batch: Batch,
+        deliveries: Sequence[Delivery],
+        *,
+        again: bool,
+        readings: Sequence[Snapshot | str] | None = None,
+    ) -> None:
         """Merge what these say into the batch; those that have their verdict already are passed over."""
-        readings = [(delivery, self._read(delivery)) for delivery in deliveries]
-        await batch.load([reading.customer_id for _, reading in readings if isinstance(reading, Snapshot)])
+        if readings is None:
+            readings = [self._read(delivery) for delivery in deliveries]
+        await batch.load([reading.customer_id for reading in readings if isinstance(reading, Snapshot)])
         now = self._clock()
         due_at = now + self._timing.read_after
         done = () if again else await batch.ruled_elsewhere([one.id for one in deliveries])
-        for delivery, reading in readings:
+        for delivery, reading in zip(deliveries, readings, strict=True):
             if delivery.id in done:
                 batch.recognise(delivery.position)
             elif again or delivery.position > batch.position:
@@ -266,6 +337,35 @@ class Applier:
         return reading.customer_id if isinstance(reading, Snapshot) else None
 
 
+class _Ahead:
+    """What is read while a batch is written; it ends with the block."""
+
+    def __init__(self) -> None:
+        self._reading: asyncio.Task[Stretch] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+            if not self._reading.cancelled():
+                self._reading.exception()  # seen: it is met again
+
+    def start(self, reading: Coroutine[Any, Any, Stretch]) -> None:
+        self._reading = asyncio.create_task(reading, name="reading ahead")
+
+    async def found(self) -> Stretch:
+        """Wait for it; NOTHING when it failed, or was not started."""
+        if self._reading is None:
+            return NOTHING
+        await asyncio.wait([self._reading])
+        return NOTHING if self._reading.exception() is not None else self._reading.result()
+
+
 @contextmanager
 def _no_search_for_cycles() -> Iterator[None]:
     """Pause Python's search for cycles: a batch makes 100,000s of objects in none, then drops them."""
@@ -278,9 +378,10 @@ def _no_search_for_cycles() -> Iterator[None]:
             gc.enable()
 
 
-def _first_gap(position: int, deliveries: Sequence[Delivery]) -> Gap | None:
-    """Find the first gap between `position` and the last of these: a company's positions have none."""
-    for delivery in deliveries:
+def _first_gap(stretch: Stretch) -> Gap | None:
+    """Find the first gap before or between these: a company's positions have none."""
+    position = stretch.after
+    for delivery in stretch.deliveries:
         if delivery.position != position + 1:
             return Gap(position, delivery.position)
         position = delivery.position
