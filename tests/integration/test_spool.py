@@ -244,6 +244,26 @@ INSERT = (
 )
 
 
+async def test_what_is_forwarded_stays_in_the_file_until_it_is_committed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "FORWARD_SECONDS", 0.5)
+    async with await InboxWriter.open(spool_path(house.directory)) as left:
+        await send(left, 1, 3)
+    async with line_to(house.cluster) as line:
+        line.mute_after(b"INSERT INTO inbox.deliveries")
+        writer = await house.open(line.url_of(house.database))
+        async with asyncio.timeout(10):
+            await line.unanswered.wait()
+        waiting = await look(house.directory, 1)
+        assert waiting is not None
+        assert waiting.count == 3
+        line.cut()
+        await until_forwarded(writer)
+        assert await house.bodies() == [b"1", b"2", b"3"]
+        await writer.close()
+
+
 async def test_a_delivery_that_it_refuses_stays_and_stops_nobody(house: House) -> None:
     async with await InboxWriter.open(spool_path(house.directory)) as left:
         await send(left, 1, 2)
@@ -287,13 +307,13 @@ async def test_what_comes_faster_than_it_is_forwarded_goes_past_it_after_a_while
     monkeypatch.setattr(spool, "CATCH_UP_SECONDS", 0)
     monkeypatch.setattr(spool, "ROWS_AT_ONCE", 10)
     async with await InboxWriter.open(spool_path(house.directory)) as left:
-        await asyncio.gather(*(left.append(1, UPDATED, HEADERS, b"%d" % n) for n in range(500)))
+        await asyncio.gather(*(left.append(1, UPDATED, HEADERS, b"%d" % n) for n in range(250)))
     writer = await house.open()
     while waits(writer).away:  # noqa: ASYNC110 - as readyz is asked
         await asyncio.sleep(0)
-    await send(writer, 500, 500)
+    await send(writer, 250, 250)
     await until_forwarded(writer)
-    assert sorted(map(int, await house.bodies())) == list(range(501))
+    assert sorted(map(int, await house.bodies())) == list(range(251))
 
 
 async def test_a_database_of_a_newer_version_stops_the_start_and_leaves_the_lock(house: House) -> None:
