@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic_core import to_json
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 INSTEAD: Final = "\N{REPLACEMENT CHARACTER}"
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
-_EXACT: Final = 2**53  # up to there a float holds every whole number
 
 
 class Digest(NamedTuple):
@@ -90,16 +90,8 @@ def canonical(value: Any) -> Any:
         return {storable(name): canonical(value[name]) for name in sorted(value)}
     if isinstance(value, list):
         return [canonical(one) for one in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
-        return int(value)
-    if isinstance(value, int) and abs(value) > _EXACT:
-        return _rounded(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(
+            Decimal(repr(value))
+        )  # 1e23 as PostgreSQL gives it back: with all the digits it stands for
     return value
-
-
-def _rounded(number: int) -> float | str:
-    """Give the float that stands for 1e20, which PostgreSQL gives back with all its digits."""
-    try:
-        return float(number)
-    except OverflowError:
-        return str(number)

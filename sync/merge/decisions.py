@@ -7,6 +7,7 @@ doubt (a reason to read the customer) instead of a guess that nobody checks.
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from sync.merge.doubts import Reason
 from sync.merge.records import Record
 from sync.merge.snapshots import Snapshot, Source
 
+_WITH_EXPONENT: Final = 1e16
+"""From there on a float is written with an exponent."""
 _PART_OF_ADDRESS: Final = {"primary_address": "primary_city", "shipping_address": "shipping_city"}
 """Field of an address -> a column that is carried whenever the address is."""
 
@@ -305,7 +308,18 @@ def _other_differs(known: Value, carried: Value) -> bool:
 
 
 def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True)  # 1 and true are equal in Python, not in JSON
+    return json.dumps(_stored(value), sort_keys=True)  # 1 and true are equal in Python, not in JSON
+
+
+def _stored(value: object) -> object:
+    """Give a value of JSON as PostgreSQL gives it back: 1e16 with all its digits, zero without a sign."""
+    if isinstance(value, dict):
+        return {name: _stored(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_stored(one) for one in value]
+    if isinstance(value, float) and abs(value) >= _WITH_EXPONENT:
+        return int(Decimal(repr(value)))
+    return abs(value) if value == 0 and isinstance(value, float) else value
 
 
 def _fields(value: Value) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_every_kind_of_value_is_the_same_on_both(both: Give) -> None:
     [
         ({"b": 1, "a": 2}, {"a": 2, "b": 1}),
         ([1.0, -0.0], [1, 0]),
-        ([1e20, 123456789012345678901.0], [100000000000000000000, 123456789012345678901]),
+        ([1e20, 1e23, 1e308], [10**20, 10**23, 10**308]),
     ],
 )
 def test_json_is_the_same_however_it_is_spelled(both: Give, one: Any, other: Any) -> None:
@@ -95,6 +95,7 @@ def test_json_is_the_same_however_it_is_spelled(both: Give, one: Any, other: Any
         ({"body": b"a"}, {"body": b"b"}),
         ({"body": b""}, {"body": None}),
         ({"value": [1]}, {"value": [True]}),
+        ({"value": [10**20]}, {"value": [10**20 + 1]}),
         ({"value": [1]}, {"value": ["1"]}),
         ({"value": {"a": None}}, {"value": {}}),
         ({"name": "a"}, {"name": "A"}),
