@@ -35,7 +35,9 @@ class Console:
     ended: "list[asyncio.Task[None]]" = field(default_factory=list)
 
     async def get(self, path: str, authorization: str | None = None) -> httpx2.Response:
-        headers = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
+        headers: dict[bytes, bytes] = (
+            {} if authorization is None else {b"Authorization": authorization.encode("latin-1")}
+        )
         return await self.client.get(path, headers=headers)
 
     async def connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
