@@ -200,7 +200,7 @@ async def _working(url: str, companies: int, workers: int, checkout: Path) -> As
     worker = Path(__file__).with_name("applying.py")
     processes: list[Process] = []
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    command = [sys.executable, worker, url, str(companies)]
+    command = [sys.executable, str(worker), url, str(companies)]
     try:
         while len(processes) < workers:
             process = await asyncio.create_subprocess_exec(
