@@ -91,6 +91,7 @@ def open_sync_engine(schema: Schema) -> Engine:
 def migration(schema: Schema) -> Iterator[Connection]:
     """One transaction in which the schema is there, is meant, and belongs to nobody else."""
     engine = create_engine(_url(schema), poolclass=NullPool, connect_args=_connect_arguments())
+    _withhold_rows(engine)
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
         connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema.name}"'))

@@ -157,8 +157,11 @@ def _copied(connection: psycopg.Connection[tuple[Any, ...]], table: str) -> byte
 def _put_back(schema: Schema, copied: Mapping[str, bytes]) -> None:
     with _connected(schema) as connection:
         connection.execute("SET session_replication_role = replica")  # what triggers make is in the copy
+        emptied = "; ".join(f'DELETE FROM "{table}"' for table in copied)  # noqa: S608 - our names
+        connection.execute(emptied.encode())
         for table, content in copied.items():
-            connection.execute(f'TRUNCATE "{table}"'.encode())
+            if not content:
+                continue
             with connection.cursor().copy(f'COPY "{table}" FROM STDIN'.encode()) as copy:
                 copy.write(content)
         counted = connection.execute(_COUNTED, {"schema": schema.name}).fetchall()

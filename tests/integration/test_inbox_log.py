@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
@@ -18,7 +19,7 @@ from receiver.inbox.schema import MIGRATIONS, metadata
 from receiver.inbox.transactions import Row
 from receiver.ownership import OwnedElsewhere
 from receiver.postgresql import Schema
-from tests.stores import change, engine_of, sessions, shape
+from tests.stores import change, engine_of, lose, sessions, shape
 
 UPDATED = "customers/updated"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -540,6 +541,48 @@ def test_a_fresh_schema_equals_a_migrated_one(empty_place: Place) -> None:
     with engine_of(migrated).connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_name": is_no_partition})
         assert compare_metadata(context, metadata) == []
+
+
+async def test_an_inbox_that_numbered_all_companies_together_goes_on_behind_its_highest_position(
+    database: Database, clock: Clock
+) -> None:
+    lose(database)
+    to_version(database, "0002")
+    change(
+        database,
+        "INSERT INTO identity VALUES (1, 'of before', '2026-11-24T12:00:00.000Z')",
+        *(inserted(database, position, company) for position, company in ((3, 1), (4, 2), (7, 1))),
+        "INSERT INTO accepted VALUES (1, 4)",  # two have left since
+        "INSERT INTO accepted VALUES (2, 1)",
+        "INSERT INTO accepted VALUES (3, 5)",  # all of them have left
+    )
+    async with await InboxWriter.open(database, clock=clock) as writer, InboxReader.open(database) as reader:
+        assert await reader.identity() == "of before"
+        for company_id in (1, 2, 3):
+            await writer.append(company_id, UPDATED, {}, b"new")
+        found = await reader.read(1, 0, 10)
+        assert [(one.position, one.body) for one in found] == [(3, b"\x03"), (7, b"\x07"), (8, b"new")]
+        assert [one.position for one in await reader.read(2, 0, 10)] == [4, 5]
+        assert [one.position for one in await reader.read(3, 0, 10)] == [6]
+        assert [await reader.accepted(company_id) for company_id in (1, 2, 3)] == [5, 2, 6]
+
+
+def inserted(database: Database, position: int, company_id: int) -> str:
+    """Write a delivery as version 0002 stored it, whose body is its position."""
+    body = f"X'{position:02x}'" if isinstance(database, Path) else f"'\\x{position:02x}'"
+    return (
+        "INSERT INTO deliveries (position, id, company_id, topic, received_at, headers, body) VALUES "  # noqa: S608 - numbers
+        f"({position}, 'name {position}', {company_id}, '{UPDATED}', '2026-11-24T12:00:00.000Z', "
+        f"'{{}}', {body})"
+    )
+
+
+def to_version(database: Database, version: str) -> None:
+    """Make a store as an older program made it."""
+    with pytest.MonkeyPatch.context() as patch:
+        upgrade = command.upgrade
+        patch.setattr(command, "upgrade", lambda config, _head: upgrade(config, version))
+        migrate(database, MIGRATIONS)
 
 
 def is_no_partition(name: str | None, *_: object) -> bool:

@@ -1,19 +1,25 @@
 import asyncio
 import sqlite3
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from receiver.database import (
+    Database,
     MigrationFailed,
     NewerDatabase,
+    Place,
     StoreMissing,
     WritingThread,
+    inbox_of,
     is_unavailable,
     migrate,
     open_reader,
@@ -21,6 +27,8 @@ from receiver.database import (
     schema_revision,
     utc_text,
 )
+from receiver.postgresql import Schema
+from tests.stores import change, held, shape
 
 NOON = datetime(2026, 11, 24, 12, 0, 0, 123_999, tzinfo=UTC)
 
@@ -66,21 +74,33 @@ def test_a_store_that_is_not_there_is_not_made_by_reading(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_concurrent_read_modify_writes_lose_nothing(tmp_path: Path) -> None:
-    writer = open_writer(tmp_path / "store.db")
-    async with writer.begin() as connection:
-        await connection.exec_driver_sql("CREATE TABLE t (n INTEGER)")
-        await connection.exec_driver_sql("INSERT INTO t VALUES (0)")
+@pytest.fixture
+def store(empty_place: Place) -> Database:
+    """Nothing yet: no file, or no schema."""
+    return inbox_of(empty_place)
+
+
+@pytest.fixture
+def empty_store(store: Database) -> Database:
+    """A store without tables."""
+    if isinstance(store, Schema):
+        change(store, "CREATE SCHEMA inbox")
+    return store
+
+
+async def test_concurrent_read_modify_writes_lose_nothing(empty_store: Database) -> None:
+    change(empty_store, "CREATE TABLE t (n INTEGER)", "INSERT INTO t VALUES (0)")
+    writer = open_writer(empty_store)
+    table = Table("t", MetaData(), Column("n", Integer))
 
     async def add_one() -> None:
         async with writer.begin() as connection:
-            found = (await connection.exec_driver_sql("SELECT n FROM t")).scalar_one()
-            await connection.exec_driver_sql("UPDATE t SET n = ?", (found + 1,))
+            found = (await connection.execute(select(table.c.n).with_for_update())).scalar_one()
+            await connection.execute(update(table).values(n=found + 1))
 
     await asyncio.gather(*(add_one() for _ in range(50)))
-    async with writer.begin() as connection:
-        assert (await connection.exec_driver_sql("SELECT n FROM t")).scalar_one() == 50
     await writer.dispose()
+    assert held(empty_store) == {"t": [(50,)]}
 
 
 async def test_a_transaction_of_a_writer_keeps_others_out_from_its_beginning(tmp_path: Path) -> None:
@@ -151,7 +171,7 @@ def history(tmp_path: Path) -> Path:
     (scripts / "env.py").write_text("from receiver.database import run_migration\nrun_migration()\n")
     header = "from alembic import op\nrevision = {!r}\ndown_revision = {!r}\n"
     (scripts / "versions" / "0001.py").write_text(
-        header.format("0001", None) + "def upgrade():\n    op.execute('CREATE TABLE one (a)')\n"
+        header.format("0001", None) + "def upgrade():\n    op.execute('CREATE TABLE one (a INTEGER)')\n"
     )
     return scripts
 
@@ -160,56 +180,49 @@ def add_failing_migration(history: Path) -> None:
     (history / "versions" / "0002.py").write_text(
         "from alembic import op\nrevision = '0002'\ndown_revision = '0001'\n"
         "def upgrade():\n"
-        "    op.execute('CREATE TABLE two (a)')\n"
+        "    op.execute('CREATE TABLE two (a INTEGER)')\n"
         "    op.execute('INSERT INTO nowhere VALUES (1)')\n"
     )
 
 
-def tables(path: Path) -> set[str]:
-    connection = sqlite3.connect(path)
-    try:
-        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    finally:
-        connection.close()
+def test_a_store_is_brought_to_this_version_and_stays_there(store: Database, history: Path) -> None:
+    migrate(store, str(history))
+    migrate(store, str(history))
+    assert schema_revision(store) == "0001"
+    assert held(store).keys() == {"alembic_version", "one"}
 
 
-def test_a_store_is_brought_to_this_version_and_stays_there(tmp_path: Path, history: Path) -> None:
-    path = tmp_path / "store.db"
-    migrate(path, str(history))
-    migrate(path, str(history))
-    assert schema_revision(path) == "0001"
-    assert "one" in tables(path)
-
-
-def test_a_failed_migration_leaves_the_store_as_it_was(tmp_path: Path, history: Path) -> None:
-    path = tmp_path / "store.db"
-    migrate(path, str(history))
-    before = tables(path)
+def test_a_failed_migration_leaves_the_store_as_it_was(store: Database, history: Path) -> None:
+    migrate(store, str(history))
+    before = held(store)
     add_failing_migration(history)
     with pytest.raises(MigrationFailed, match=r"0002.*nowhere.*unchanged"):
-        migrate(path, str(history))
-    assert tables(path) == before
-    assert schema_revision(path) == "0001"
+        migrate(store, str(history))
+    assert held(store) == before
+    assert schema_revision(store) == "0001"
 
 
-def test_a_failed_first_migration_leaves_nothing(tmp_path: Path, history: Path) -> None:
-    path = tmp_path / "store.db"
+def test_a_failed_first_migration_leaves_nothing(store: Database, history: Path) -> None:
     add_failing_migration(history)
     with pytest.raises(MigrationFailed):
-        migrate(path, str(history))
-    assert tables(path) == set()
+        migrate(store, str(history))
+    assert shape(store) == []
 
 
-def test_a_store_of_a_newer_version_is_left_alone(tmp_path: Path, history: Path) -> None:
-    path = tmp_path / "store.db"
-    migrate(path, str(history))
-    connection = sqlite3.connect(path)
-    with connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0099'")
-    connection.close()
+def test_two_that_bring_a_store_to_this_version_at_once_take_turns(
+    empty_store: Database, history: Path
+) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: migrate(empty_store, str(history)), range(2)))
+    assert schema_revision(empty_store) == "0001"
+
+
+def test_a_store_of_a_newer_version_is_left_alone(store: Database, history: Path) -> None:
+    migrate(store, str(history))
+    change(store, "UPDATE alembic_version SET version_num = '0099'")
     with pytest.raises(NewerDatabase, match=r"0099.*0001.*newer"):
-        migrate(path, str(history))
-    assert schema_revision(path) == "0099"
+        migrate(store, str(history))
+    assert schema_revision(store) == "0099"
 
 
 def test_a_file_that_is_no_database_is_told_and_kept(tmp_path: Path, history: Path) -> None:
@@ -220,19 +233,46 @@ def test_a_file_that_is_no_database_is_told_and_kept(tmp_path: Path, history: Pa
     assert path.read_bytes().startswith(b"a letter to a friend")
 
 
-async def test_an_error_of_a_statement_does_not_repeat_what_was_written(tmp_path: Path) -> None:
-    engine = open_writer(tmp_path / "mirror.db")
-    thread = WritingThread(tmp_path / "inbox.db")
-    name = {"name": "Jamie McDonald"}
-    statement = text("INSERT INTO nowhere (name) VALUES (:name)")
+@pytest.mark.parametrize("what", ["is missing", "takes it once"])
+async def test_an_error_of_a_statement_does_not_repeat_what_was_written(
+    empty_store: Database, what: str
+) -> None:
+    change(empty_store, "CREATE TABLE other (name TEXT)", "CREATE TABLE people (name TEXT UNIQUE)")
+    change(empty_store, "INSERT INTO people VALUES ('Jamie McDonald')")
+    table = {"is missing": "nowhere", "takes it once": "people"}[what]
+    statement = insert(Table(table, MetaData(), Column("name", Text))).values(name="Jamie McDonald")
+    engine = open_writer(empty_store)
+    thread = WritingThread(empty_store)
     try:
         with pytest.raises(DBAPIError) as of_engine:
             async with engine.begin() as connection:
-                await connection.execute(statement, name)
+                await connection.execute(statement)
         with pytest.raises(DBAPIError) as of_thread:
-            await thread.transact(lambda connection: connection.execute(statement, name))
+            await thread.transact(lambda connection: connection.execute(statement))
     finally:
         await engine.dispose()
         await thread.close()
-    assert "Jamie" not in str(of_engine.value)
-    assert "Jamie" not in str(of_thread.value)
+    for error in (of_engine.value, of_thread.value):
+        assert "Jamie" not in "".join(traceback.format_exception(error))
+        assert "people" in str(error) or "nowhere" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("state", "unavailable"),
+    [
+        ("08006", True),  # the connection failed
+        ("25006", True),  # a standby: it takes no writes
+        ("40P01", True),  # a deadlock was broken
+        ("53100", True),  # the disk is full
+        ("57P01", True),  # the server is going down
+        ("23505", False),  # a row that is there
+        ("22P05", False),  # a character that it cannot hold
+        ("42P01", False),  # a table that is missing
+    ],
+)
+def test_what_postgresql_says_tells_a_store_that_fails_from_data_that_fails(
+    state: str, *, unavailable: bool
+) -> None:
+    error = psycopg.errors.lookup(state)("as PostgreSQL says it")
+    assert is_unavailable(error) is unavailable
+    assert is_unavailable(DBAPIError("INSERT", None, error)) is unavailable

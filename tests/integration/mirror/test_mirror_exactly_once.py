@@ -1,65 +1,67 @@
 """A batch is applied whole or not at all, and once, whatever ends it at whatever step."""
 
 import asyncio
-import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import aiosqlite
+import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from sync.inbox import InboxView
-from sync.mirror.reader import mirror_path
+from receiver.database import mirror_of
+from sync.mirror import store
+from tests.stores import backup, held
 
 Step = Callable[..., Awaitable[Any]]
 
+NEEDS_NO_ROOM = {"close", "rollback"}
+STEPS = {
+    "sqlite": (aiosqlite.Connection, "_execute"),
+    "postgresql": (psycopg.AsyncConnection, "wait"),
+}
+"""Where all that a connection does passes."""
 
-FULL = sqlite3.OperationalError("database or disk is full")
-FULL.sqlite_errorcode = sqlite3.SQLITE_FULL
+
+def full(database: str) -> Exception:
+    if database == "postgresql":
+        return psycopg.errors.DiskFull("could not extend file: No space left on device")
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return error
 
 
 class Fault:
     """Counts the steps that connections take, and brings about a fault at one of them."""
 
-    def __init__(self, kind: str, at: int) -> None:
+    def __init__(self, database: str, kind: str, at: int) -> None:
+        self.database = database
         self.kind = kind
         self.at = at
         self.steps: list[str] = []
         self.task: asyncio.Task[int] | None = None
 
-    async def take(
-        self, step: Step, connection: aiosqlite.Connection, act: Any, *given: Any, **named: Any
-    ) -> Any:
-        name = getattr(act, "__name__", "")
-        if self.kind == "the disk fills" and name in {"close", "rollback"}:  # these need no room
+    async def take(self, step: Step, connection: Any, act: Any, *given: Any, **named: Any) -> Any:
+        name = getattr(act, "__name__", "").removeprefix("_").removesuffix("_gen")
+        if self.kind == "the disk fills" and name in NEEDS_NO_ROOM:
             return await step(connection, act, *given, **named)
         self.steps.append(name)
-        if len(self.steps) == self.at:
-            if self.kind == "the disk fills":
-                raise FULL
-            assert self.task is not None
-            self.task.cancel()  # while the step is under way in its thread
-        elif self.task is not None and len(self.steps) == self.at + 1 and self.kind == "cancelled twice":
-            self.task.cancel()
+        here = len(self.steps) - self.at
+        match self.kind:
+            case "the disk fills" if here == 0:
+                raise full(self.database)
+            case "the server goes away" if here == 0:
+                connection.pgconn.finish()
+            case "the answer is lost" if here == 0:
+                await step(connection, act, *given, **named)
+                connection.pgconn.finish()
+                raise psycopg.OperationalError("server closed the connection unexpectedly")
+            case "cancelled" | "cancelled twice" if self.task is not None and (
+                here == 0 or (here == 1 and self.kind == "cancelled twice")
+            ):
+                self.task.cancel()  # while the step is under way
         return await step(connection, act, *given, **named)
-
-
-def dump(directory: Path) -> dict[str, list[Any]]:
-    """Give everything that the mirror holds."""
-    with closing(sqlite3.connect(mirror_path(directory))) as connection:
-        tables = connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name"
-        ).fetchall()
-        return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for (name,) in tables}  # noqa: S608 - names of our tables
-
-
-def copy_mirror(source: Path, target: Path) -> None:
-    target.mkdir()
-    shutil.copy(mirror_path(source), mirror_path(target))
 
 
 @pytest.fixture
@@ -82,52 +84,58 @@ async def full_house(house: Any) -> AsyncIterator[Any]:
     house.mirror = await house.new_mirror()
 
 
-async def apply_with(house: Any, directory: Path, fault: Fault, patch: pytest.MonkeyPatch) -> str:
-    """Apply what waits to a copy of the mirror, with one fault; give how far it came before the next try."""
-    copy_mirror(house.directory, directory)
-    mirror = await house.new_mirror(directory)
-    applier = house.new_applier(mirror)
-    step: Step = aiosqlite.Connection._execute
+async def apply_with(house: Any, fault: Fault, patch: pytest.MonkeyPatch) -> str:
+    """Apply what waits with one fault; give how far it came before the next try, which has none."""
+    await house.reopen()
+    connections, name = STEPS[fault.database]
+    step: Step = getattr(connections, name)
     try:
-        async with InboxView(house.directory) as view:
-            reader = await view.reader()
-            with patch.context() as faulty:
-                faulty.setattr(
-                    aiosqlite.Connection,
-                    "_execute",
-                    lambda *given, **named: fault.take(step, *given, **named),
-                )
-                applying = asyncio.create_task(applier.apply_pending(reader))
-                fault.task = applying if fault.at else None
-                await asyncio.wait([applying])
-            assert fault.at or applying.exception() is None
-            assert applying.cancelled() or isinstance(applying.exception(), DBAPIError | None)
-            came = await settled(mirror, directory)
-            await applier.apply_pending(reader)
+        reader = await house.view.reader()
+        with patch.context() as faulty:
+            faulty.setattr(connections, name, lambda *given, **named: fault.take(step, *given, **named))
+            applying = asyncio.create_task(house.applier.apply_pending(reader))
+            fault.task = applying if fault.at else None
+            await asyncio.wait([applying])
+        assert fault.at or applying.exception() is None
+        assert applying.cancelled() or isinstance(applying.exception(), DBAPIError | None)
+        came = await settled(house)
+        await house.applier.apply_pending(reader)
     finally:
-        await mirror.close()
+        await house.mirror.close()
     return came
 
 
-async def settled(mirror: Any, directory: Path) -> str:
-    async with mirror.transaction():
-        pass  # behind whatever the writing thread still had to do
-    held = dump(directory)
-    return f"{len(held['delivery_verdicts'])} verdicts, position {held['_progress'][0][2]}"
+async def settled(house: Any) -> str:
+    async with house.mirror.transaction():
+        pass  # behind whatever the fault had left under way
+    stored = held(mirror_of(house.place))
+    return f"{len(stored['delivery_verdicts'])} verdicts, position {stored['_progress'][0][2]}"
 
 
-@pytest.mark.parametrize("kind", ["the disk fills", "cancelled", "cancelled twice"])
+IN_A_FILE = ("the disk fills", "cancelled", "cancelled twice")
+ON_A_SERVER = ("the disk fills", "cancelled", "the server goes away", "the answer is lost")
+
+
+@pytest.mark.parametrize(
+    ("database_kind", "kind"),
+    [
+        *(("sqlite", kind) for kind in IN_A_FILE),
+        *(("postgresql", kind) for kind in ON_A_SERVER),
+    ],
+)
 async def test_a_fault_at_any_step_leaves_all_or_nothing_and_the_next_try_ends_the_same(
-    full_house: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    full_house: Any, monkeypatch: pytest.MonkeyPatch, database_kind: str, kind: str
 ) -> None:
-    whole = Fault(kind, 0)
-    await apply_with(full_house, tmp_path / "whole", whole, monkeypatch)
-    expected = dump(tmp_path / "whole")
+    mirror = mirror_of(full_house.place)
+    restore = backup(mirror)
+    monkeypatch.setattr(store, "migrate_mirror", lambda _: None)  # which takes half of the time of a try
+    whole = Fault(database_kind, kind, 0)
+    await apply_with(full_house, whole, monkeypatch)
+    expected = held(mirror)
     assert whole.steps.count("commit") == 1
     ends = set()
     for at in range(1, len(whole.steps) + 1):
-        directory = tmp_path / f"{at}"
-        ends.add(await apply_with(full_house, directory, Fault(kind, at), monkeypatch))
-        assert dump(directory) == expected, f"{kind} at step {at}, {whole.steps[at - 1]}"
-        shutil.rmtree(directory)
+        restore()
+        ends.add(await apply_with(full_house, Fault(database_kind, kind, at), monkeypatch))
+        assert held(mirror) == expected, f"{kind} at step {at}, {whole.steps[at - 1]}"
     assert ends == {"13 verdicts, position 13", "20 verdicts, position 20"}
