@@ -20,11 +20,12 @@ from receiver.inbox import CommitFailed, Delivery, InboxReader, InboxWriter, Que
 from receiver.inbox.store import Spooled
 from receiver.ownership import OwnedElsewhere
 from receiver.postgresql import Schema
-from receiver.spool import ANSWER_SECONDS, Spool, look, spool_path
+from receiver.spool import Spool, look, spool_path
 from tests.databases import Cluster, line_to
 
 UPDATED = "customers/updated"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+PATIENCE = 4.0  # of a webhook, and of a stop: with one time limit in it, on a busy machine
 HEADERS = {"content-type": "application/json", "x": "ü\x00"}
 
 
@@ -158,10 +159,10 @@ async def test_nobody_waits_for_a_server_that_hangs_and_the_next_do_not_wait_at_
     house.cluster.freeze()
     began = time.monotonic()
     await asyncio.gather(*(writer.append(1, UPDATED, {}, b"hangs") for _ in range(50)))
-    assert time.monotonic() - began < ANSWER_SECONDS + 1
+    assert time.monotonic() - began < PATIENCE
     began = time.monotonic()
     await asyncio.gather(*(writer.append(1, UPDATED, {}, b"later") for _ in range(50)))
-    assert time.monotonic() - began < ANSWER_SECONDS / 2
+    assert time.monotonic() - began < 1
 
     house.cluster.thaw()
     await until_forwarded(writer)
@@ -437,7 +438,7 @@ async def test_a_stop_does_not_wait_for_a_server_that_hangs(house: House) -> Non
     await asyncio.sleep(0)
     began = time.monotonic()
     await writer.close()
-    assert time.monotonic() - began < ANSWER_SECONDS + 1
+    assert time.monotonic() - began < PATIENCE
     assert len(await storing) == 1
     house.cluster.thaw()
     assert await look(house.directory, 1) == Spooled(1, NOON)
