@@ -140,6 +140,7 @@ VERDICTS: Final = _table(
         sqlite_where=text("verdict = 'failed' OR verdict = 'quarantined'"),
         postgresql_where=text("verdict = 'failed' OR verdict = 'quarantined'"),
     ),
+    Index("_delivery_verdicts_by_customer", "company_id", "customer_id", "delivery_id"),
 )
 
 PAST_VERDICTS: Final = _table(
