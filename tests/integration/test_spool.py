@@ -99,10 +99,15 @@ def waits(writer: InboxWriter) -> Spooled:
     return writer.spooled
 
 
-async def until_forwarded(writer: InboxWriter) -> None:
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what nobody tells, as whoever asks readyz or reads the log does."""
     async with asyncio.timeout(20):
-        while waits(writer).count or waits(writer).away:  # noqa: ASYNC110 - as readyz is asked
-            await asyncio.sleep(0.01)
+        while not condition():  # noqa: ASYNC110 - it comes true in another task
+            await asyncio.sleep(0.001)
+
+
+async def until_forwarded(writer: InboxWriter) -> None:
+    await until(lambda: not waits(writer).count and not waits(writer).away)
 
 
 async def send(writer: InboxWriter, first: int, last: int) -> list[str]:
@@ -147,8 +152,7 @@ async def test_an_outage_is_told_once_when_it_begins_and_once_when_it_is_over(ho
     await send(writer, 1, 5)
     house.cluster.start()
     await until_forwarded(writer)
-    while "spooling_ended" not in house.actions():  # noqa: ASYNC110 - a line of the log
-        await asyncio.sleep(0.01)
+    await until(lambda: "spooling_ended" in house.actions())
     assert house.actions() == ["spooling_began", "spooling_ended"]
     assert house.log[1]["forwarded"] == 5
 
@@ -271,8 +275,7 @@ async def test_a_delivery_that_it_refuses_stays_and_stops_nobody(house: House) -
         await left.append(1, "customers/\x00", {}, b"private")
         await send(left, 3, 4)
     writer = await house.open()
-    while waits(writer).away:  # noqa: ASYNC110 - until those behind it are forwarded
-        await asyncio.sleep(0.01)
+    await until(lambda: not waits(writer).away)
     assert await house.bodies() == [b"1", b"2", b"3", b"4"]
     assert waits(writer).count == 1
     (told,) = [line for line in house.log if line["action"] == "delivery_not_forwarded"]
@@ -310,8 +313,7 @@ async def test_what_comes_faster_than_it_is_forwarded_goes_past_it_after_a_while
     async with await InboxWriter.open(spool_path(house.directory)) as left:
         await asyncio.gather(*(left.append(1, UPDATED, HEADERS, b"%d" % n) for n in range(250)))
     writer = await house.open()
-    while waits(writer).away:  # noqa: ASYNC110 - as readyz is asked
-        await asyncio.sleep(0)
+    await until(lambda: not waits(writer).away)
     await send(writer, 250, 250)
     await until_forwarded(writer)
     assert sorted(map(int, await house.bodies())) == list(range(251))
@@ -333,8 +335,7 @@ async def test_one_that_comes_back_in_a_newer_version_is_told_and_waited_for(hou
     writer = await house.open()
     await send(writer, 1, 1)
     house.cluster.start()
-    while "forwarding_refused" not in house.actions():  # noqa: ASYNC110 - a line of the log
-        await asyncio.sleep(0.01)
+    await until(lambda: "forwarding_refused" in house.actions())
     await send(writer, 2, 2)
     house.cluster.execute("DROP SCHEMA inbox CASCADE", house.database)
     await until_forwarded(writer)
@@ -367,9 +368,7 @@ async def test_it_refuses_only_when_neither_takes_it_and_notes_that(house: House
         await send(writer, 2, 2)
     refusing = writer.ready
     await set_writes_of_the_file(writer, refused=False)
-    async with asyncio.timeout(10):
-        while not writer.ready:  # noqa: ASYNC110 - as a load balancer asks, which sends nothing meanwhile
-            await asyncio.sleep(0.01)
+    await until(lambda: writer.ready)
     assert not refusing
     await send(writer, 3, 3)
     house.cluster.start()
