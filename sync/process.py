@@ -8,7 +8,7 @@ One company's trouble ends nobody else's work: it is told, and tried again.
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Final
 
@@ -50,11 +50,39 @@ APPLYING_AT_ONCE: Final = 3
 FIRST_BUSY_SECONDS: Final = 0.02
 LONGEST_BUSY_SECONDS: Final = 0.5
 """Between two tries to apply of a company of which somebody else writes just now."""
+HAND_OVER_SECONDS: Final = 8.0
+"""For how long a command is waited for before the lease goes to who wants it; it is not renewed meanwhile."""
 COMPANIES_A_TICK: Final = 20
 """With more companies, each looks less often for what is due: the looks of many cost more than work."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger()
+
+
+class Desk:
+    """What answers commands about one company, and knows whether anybody still waits."""
+
+    def __init__(self, api: ASGIApp) -> None:
+        self._api = api
+        self._waiting = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._waiting += 1
+        self._empty.clear()
+        try:
+            await self._api(scope, receive, send)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._empty.set()
+
+    async def emptied(self, seconds: float) -> None:
+        """Wait until all have their answers, but no longer than this."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
 
 
 class Process:
@@ -64,7 +92,7 @@ class Process:
         self._companies = companies
         self._workers: dict[int, Worker] = {}
         """Of the companies whose lease this process holds."""
-        self._apis: dict[int, ASGIApp] = {}
+        self._desks: dict[int, Desk] = {}
         self._failed: set[int] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._broken: asyncio.Future[None] | None = None
@@ -232,20 +260,22 @@ class Process:
         while True:
             async with open_engine(settings, PURPOSE, store=store) as engine:
                 worker = Worker(engine, applies=not store.is_shared, tick_seconds=tick)
-                self._workers[company_id], self._apis[company_id] = worker, create_api(engine)
+                desk = Desk(create_api(engine))
+                self._workers[company_id], self._desks[company_id] = worker, desk
                 self._failed.discard(company_id)
                 working = asyncio.ensure_future(worker.work(inbox, bells.of(company_id)))
                 over = asyncio.ensure_future(lease_over(engine.mirror))
                 try:
                     await asyncio.wait([working, over], return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    del self._workers[company_id], self._apis[company_id]
+                    del self._workers[company_id], self._desks[company_id]
                     engine.reconciler.stop()
                     for task in (working, over):
                         task.cancel()
                     await asyncio.wait([working, over])
                 if not working.cancelled():
                     await working
+                await desk.emptied(HAND_OVER_SECONDS)
 
     async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a command: at the root with one company, else below `/companies/ID`.
@@ -261,9 +291,9 @@ class Process:
             await JSONResponse({"error": "unknown_company", "detail": detail}, 404)(scope, receive, send)
             return
         inner = {**scope, "path": path, "raw_path": path.encode()}
-        api = self._apis.get(company_id)
-        if api is not None:
-            await api(inner, receive, send)
+        desk = self._desks.get(company_id)
+        if desk is not None:
+            await desk(inner, receive, send)
             return
         async with AsyncExitStack() as stack:
             try:

@@ -11,7 +11,7 @@ from sync.merge.decisions import accept, merge
 from sync.merge.doubts import Reason, Timing
 from sync.merge.records import Record
 from sync.merge.snapshots import Lens, Source, UnreadableError
-from sync.mirror.store import Mirror
+from sync.mirror.store import LeaseLostError, Mirror
 from sync.mirror.sweeps import newest_sweep
 
 _FAILURES: Final = 500
@@ -76,7 +76,7 @@ class Writer:
         except UnreadableError as error:
             why: Any = error
         except Exception as error:
-            if not is_unavailable(error):
+            if not (is_unavailable(error) or isinstance(error, LeaseLostError)):
                 raise
             why = getattr(error, "orig", None) or error
         else:
