@@ -104,11 +104,16 @@ def _seconds(process: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def bodies(count: int, customers: int, chance: random.Random) -> Iterator[tuple[str, bytes]]:
-    """Give topic and body of each delivery, as upstream sends them."""
+def bodies(
+    count: int, customers: int, chance: random.Random, *, first: int = 0, apart: int = 1
+) -> Iterator[tuple[str, bytes]]:
+    """Give topic and body of each delivery, as upstream sends them; the customers' ids lie so far apart.
+
+    Those from a higher `first` on are later and different.
+    """
     known: set[int] = set()
-    for number in range(count):
-        id_ = chance.randrange(1, customers + 1)
+    for number in range(first, first + count):
+        id_ = apart * chance.randrange(1, customers + 1)
         topic = "customers/updated" if id_ in known else "customers/created"
         known.add(id_)
         stamp = (START + timedelta(seconds=number * 3)).isoformat()
@@ -137,7 +142,7 @@ def bodies(count: int, customers: int, chance: random.Random) -> Iterator[tuple[
         yield topic, json.dumps(customer).encode()
 
 
-def fill(url: str, companies: int, count: int, customers: int) -> float:
+def fill(url: str, companies: int, count: int, customers: int, *, first: int = 0, apart: int = 1) -> float:
     """Store so many deliveries, of these companies in turn, as a receiver does; give how long that took."""
     engine = postgresql.open_sync_engine(Schema(url, "inbox"))
     now = datetime.now(UTC)
@@ -145,7 +150,9 @@ def fill(url: str, companies: int, count: int, customers: int) -> float:
         transactions.begin(connection, now)
     rows = (
         Row(str(uuid_utils.uuid7()), FIRST_COMPANY + number % companies, topic, utc_text(now), "{}", body)
-        for number, (topic, body) in enumerate(bodies(count, customers, random.Random(0)))
+        for number, (topic, body) in enumerate(
+            bodies(count, customers, random.Random(0), first=first, apart=apart)
+        )
     )
     took = 0.0
     while part := list(islice(rows, 500)):
