@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
+from time import monotonic
 from typing import Final
 
 import structlog
@@ -50,6 +51,8 @@ APPLYING_AT_ONCE: Final = 3
 FIRST_BUSY_SECONDS: Final = 0.02
 LONGEST_BUSY_SECONDS: Final = 0.5
 """Between two tries to apply of a company of which somebody else writes just now."""
+AWAY_SECONDS: Final = 12.0
+"""When nothing came round for so long, PostgreSQL is away: a company is looked at every POLL_SECONDS."""
 HAND_OVER_SECONDS: Final = 8.0
 """For how long a command is waited for before the lease goes to who wants it; it is not renewed meanwhile."""
 COMPANIES_A_TICK: Final = 20
@@ -96,6 +99,8 @@ class Process:
         self._failed: set[int] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._broken: asyncio.Future[None] | None = None
+        self._came_round_at: float | None = None
+        """When it has looked last for what to apply, by `monotonic`; None: what its leases do says enough."""
         self._applying = asyncio.Semaphore(APPLYING_AT_ONCE)
         """In turn, a batch each: a company with many deliveries keeps nobody waiting for longer than one."""
 
@@ -243,13 +248,16 @@ class Process:
     async def _apply_some(self, applier: Applier, reader: InboxReader) -> int:
         """Apply a batch once nobody else writes of the company: who does may be no applier at all."""
         pause = FIRST_BUSY_SECONDS
-        while True:
-            try:
-                async with self._applying:
-                    return await applier.apply_next(reader, wait=False)
-            except BusyElsewhere:
+        count: int | None = None
+        while count is None:
+            async with self._applying:
+                with suppress(BusyElsewhere):
+                    count = await applier.apply_next(reader, wait=False)
+            self._came_round_at = monotonic()
+            if count is None:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_BUSY_SECONDS)
+        return count
 
     async def _hold(
         self, settings: WorkerSettings, store: MirrorStore, inbox: InboxView, bells: Bells
@@ -314,7 +322,8 @@ class Process:
         return (only[0], path) if len(only) == 1 else (0, path)
 
     def _gets_on(self) -> bool:
-        return not self._failed and all(worker.gets_on for worker in self._workers.values())
+        away = self._came_round_at is not None and monotonic() - self._came_round_at > AWAY_SECONDS
+        return not away and not self._failed and all(worker.gets_on for worker in self._workers.values())
 
     async def _scrape(self) -> bytes:
         looks = [await worker.look() for worker in list(self._workers.values())]

@@ -84,6 +84,7 @@ class Lease:
     """One process's view of the lease of a company."""
 
     def __init__(self, mirror: Mirror, holder: str, ttl: timedelta = TTL) -> None:
+        self.company_id = mirror.company_id
         self._mirror = mirror
         self._holder = holder
         self._ttl = ttl
@@ -196,6 +197,12 @@ async def _renew(lease: Lease, holding: Holding, seconds: float, *, insist: bool
                 raise
             _log.warning(f"The lease could not be renewed: {error}", action="lease_not_renewed")
             continue
+        if state is State.LOST:
+            _log.warning(
+                f"Another worker asks Kounta for company {lease.company_id} now: this one had stood still.",
+                action="lease_lost",
+                company_id=lease.company_id,
+            )
         if state is State.LOST or (state is State.WANTED and not insist):
             holding.over.set()
 
