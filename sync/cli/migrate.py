@@ -70,7 +70,7 @@ def migrate(
         sys.stdout.write(json.dumps(said) + "\n")
     else:
         where = "The schemas inbox and mirror" if isinstance(place, Server) else f"The databases in {place}"
-        sys.stdout.write(f"{where} have this version's schema.\n")
+        sys.stdout.write(f"{where} are of this version.\n")
         if role is not None and not missing:
             sys.stdout.write(f"The role {role} may read what is for reporting.\n")
     if missing:
