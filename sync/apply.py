@@ -8,7 +8,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -32,6 +32,8 @@ IN_A_ROW: Final = 5
 """Batches of one company before the next one's turn: while one is written, the next is read."""
 READ_AT_ONCE: Final = 100
 """Bodies that are read ahead before the batch that is written may go on."""
+ANOTHER_AFTER: Final = timedelta(minutes=1)
+"""After so long an inbox on PostgreSQL is looked at anew: a schema is restored under those who read it."""
 GAP: Final = "gap"
 """Why a sweep is due when deliveries are missing."""
 A_PING: Final = "a ping of webhooks test, about no customer"
@@ -79,6 +81,7 @@ class Applier:
         self._timing = timing
         self._clock = clock
         self._inbox: InboxReader | None = None
+        self._known_at = clock()
 
     async def apply_pending(self, inbox: InboxReader) -> int:
         """Apply everything that is in the inbox now; give the number of deliveries."""
@@ -92,9 +95,9 @@ class Applier:
 
         Without `wait`, BusyElsewhere is raised while somebody else writes of this company.
         """
-        if inbox is not self._inbox:
+        if inbox is not self._inbox or self._may_be_another():
             await self.check_identity(inbox)
-            self._inbox = inbox
+            self._inbox, self._known_at = inbox, self._clock()
         if not await inbox.is_behind(self._lens.company_id, self._mirror.progress.position):
             return 0
         total, ahead = 0, NOTHING
@@ -110,6 +113,10 @@ class Applier:
                 if not ahead.deliveries:
                     break
         return total
+
+    def _may_be_another(self) -> bool:
+        """Whether somebody may have put another inbox in its place: of a file, whoever opens it sees that."""
+        return self._mirror.store.is_shared and abs(self._clock() - self._known_at) > ANOTHER_AFTER
 
     async def check_identity(self, inbox: InboxReader) -> None:
         """Begin at the start of an inbox that is not the one known, and ask for a sweep: a gap.
