@@ -1,23 +1,22 @@
 """The webhooks of the seed: what the local Kounta sends for each topic and filter, and what row it makes."""
 
 import json
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from receiver.database import Place
 from receiver.inbox import Delivery
 from sync.engine import Engine, open_engine, utc_now
 from sync.kounta import Retries
 from sync.merge.customers import COLUMNS
-from sync.mirror.reader import mirror_path
 from sync.sandbox import AppTransport, Courier, Sandbox, Settings, create_app
 from sync.settings import WorkerSettings
+from tests.databases import asked
+from tests.places import settings_of
 
 ADDRESS = {"address": "1 George St", "city": "Sydney", "state": "NSW", "postal_code": "0200", "country": "AU"}
 CUSTOMER: dict[str, Any] = {
@@ -50,7 +49,7 @@ class Shop:
     """A local Kounta whose webhooks go into a mirror, one by one, as they leave."""
 
     sandbox: Sandbox
-    directory: Path
+    place: Place
     engine: Engine
     position: int = 0
 
@@ -69,19 +68,17 @@ class Shop:
         return topics
 
     def row(self, customer_id: int, view: str = "all_customers") -> dict[str, Any] | None:
-        with closing(sqlite3.connect(mirror_path(self.directory))) as connection:
-            connection.row_factory = sqlite3.Row
-            found = connection.execute(f"SELECT * FROM {view} WHERE id = ?", [customer_id]).fetchone()  # noqa: S608
-        return dict(found) if found else None
+        found = asked(self.place, f"SELECT * FROM {view} WHERE id = ?", customer_id)  # noqa: S608 - one of two
+        return found[0] if found else None
 
 
 @pytest.fixture
-async def shop(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
+async def shop(place: Place, request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
     """Make a shop that subscribes to the attribute that a test is given, or to all."""
     attribute = getattr(request, "param", "")
     sandbox = Sandbox(Settings(requests_per_minute=100_000), seed=7)
     values: dict[str, Any] = {
-        "MIRROR_DATA_DIR": tmp_path,
+        **settings_of(place),
         "KOUNTA_COMPANY_ID": 5678,
         "KOUNTA_CLIENT_ID": "sandbox-client",
         "KOUNTA_CLIENT_SECRET": "sandbox-secret",
@@ -99,7 +96,7 @@ async def shop(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
             if attribute:
                 updated = next(one for one in await webhooks.all() if one.topic == "customers/updated")
                 await webhooks.change(updated.id, {"filter": {"attributes": [attribute]}})
-            yield Shop(sandbox, tmp_path, engine)
+            yield Shop(sandbox, place, engine)
 
 
 def columns(customer: dict[str, Any]) -> dict[str, Any]:

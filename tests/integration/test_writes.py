@@ -1,23 +1,23 @@
 """Customers written at the local Kounta are in the mirror at once, whatever else comes in meanwhile."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from receiver.database import Place
 from receiver.inbox import Delivery
 from sync.engine import Engine, open_engine, utc_now
 from sync.kounta import KountaError, KountaRefused, KountaUnavailable, Retries
 from sync.mirror.queue import due_doubts
-from sync.mirror.reader import mirror_path
 from sync.sandbox import Faults, Sandbox, Settings, serving
 from sync.settings import WorkerSettings
 from sync.writes import NotMirroredError
+from tests.databases import asked
+from tests.places import settings_of
 
 JAMIE: Any = {"first_name": "Jamie", "email": "j@shop.example", "tags": ["vip"]}
 
@@ -25,7 +25,7 @@ JAMIE: Any = {"first_name": "Jamie", "email": "j@shop.example", "tags": ["vip"]}
 @dataclass
 class Shop:
     sandbox: Sandbox
-    directory: Path
+    place: Place
     engine: Engine = field(init=False)
     ahead: timedelta = timedelta(0)
 
@@ -33,21 +33,16 @@ class Shop:
         return utc_now() + self.ahead
 
     def row(self, customer_id: int) -> dict[str, Any]:
-        with closing(sqlite3.connect(mirror_path(self.directory))) as connection:
-            connection.row_factory = sqlite3.Row
-            found = connection.execute("SELECT * FROM all_customers WHERE id = ?", [customer_id]).fetchone()
-        return dict(found) if found else {}
+        found = asked(self.place, "SELECT * FROM all_customers WHERE id = ?", customer_id)
+        return found[0] if found else {}
 
     def changes(self, customer_id: int) -> list[tuple[str, str]]:
-        return self.query("SELECT kind, source FROM customer_changes WHERE customer_id = ?", customer_id)
+        query = "SELECT kind, source FROM customer_changes WHERE customer_id = ? ORDER BY seq"
+        return [(row["kind"], row["source"]) for row in asked(self.place, query, customer_id)]
 
     def doubts(self, customer_id: int) -> list[str]:
-        found = self.query("SELECT reason FROM _verifications WHERE customer_id = ?", customer_id)
-        return [reason for (reason,) in found]
-
-    def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(mirror_path(self.directory))) as connection:
-            return connection.execute(statement, values).fetchall()
+        query = "SELECT reason FROM _verifications WHERE customer_id = ?"
+        return [row["reason"] for row in asked(self.place, query, customer_id)]
 
     async def deliver(self, position: int, topic: str, **fields: Any) -> None:
         """Apply a webhook that upstream sends just now."""
@@ -57,18 +52,18 @@ class Shop:
 
 
 @asynccontextmanager
-async def a_shop(directory: Path, **settings: Any) -> AsyncIterator[Shop]:
+async def a_shop(place: Place, **settings: Any) -> AsyncIterator[Shop]:
     sandbox = Sandbox(Settings(requests_per_minute=100_000, **settings), Faults(), seed=7, customers=3)
     async with serving(sandbox) as url:
         values: dict[str, Any] = {
-            "MIRROR_DATA_DIR": directory,
+            **settings_of(place),
             "KOUNTA_COMPANY_ID": 5678,
             "KOUNTA_CLIENT_ID": "sandbox-client",
             "KOUNTA_CLIENT_SECRET": "sandbox-secret",
             "KOUNTA_API_URL": url,
             "KOUNTA_REQUESTS_PER_MINUTE": 1_000_000,
         }
-        shop = Shop(sandbox, directory)
+        shop = Shop(sandbox, place)
         retries = Retries.sleepless(attempt=2)
         async with open_engine(
             WorkerSettings(**values), "the test", clock=shop.clock, retries=retries
@@ -77,8 +72,8 @@ async def a_shop(directory: Path, **settings: Any) -> AsyncIterator[Shop]:
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
-    async with a_shop(tmp_path) as shop:
+async def shop(place: Place) -> AsyncIterator[Shop]:
+    async with a_shop(place) as shop:
         yield shop
 
 

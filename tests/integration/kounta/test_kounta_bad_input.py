@@ -2,20 +2,20 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
-from pathlib import Path
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from receiver.database import Place
 from sync.console.customers import ANSWERS, Asked
 from sync.engine import Engine, open_engine
 from sync.kounta import KountaAccessLost, KountaError, KountaWrongShape, Retries
-from sync.mirror.reader import mirror_path
 from sync.sandbox import Sandbox, Settings, serving
 from sync.settings import WorkerSettings
+from tests.databases import asked
+from tests.places import settings_of
 
 LIST = "/v1/companies/5678/customers.json"
 JAMIE = "/v1/companies/5678/customers/7.json"
@@ -65,9 +65,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @asynccontextmanager
-async def a_mirror(directory: Path, url: str, **settings: Any) -> AsyncIterator[Engine]:
+async def a_mirror(place: Place, url: str, **settings: Any) -> AsyncIterator[Engine]:
     values: dict[str, Any] = {
-        "MIRROR_DATA_DIR": directory,
+        **settings_of(place),
         "KOUNTA_COMPANY_ID": 5678,
         "KOUNTA_CLIENT_ID": "sandbox-client",
         "KOUNTA_CLIENT_SECRET": "sandbox-secret",
@@ -79,11 +79,10 @@ async def a_mirror(directory: Path, url: str, **settings: Any) -> AsyncIterator[
         yield engine
 
 
-def contents(directory: Path) -> list[tuple[Any, ...]]:
+def contents(place: Place) -> list[dict[str, Any]]:
     """Give all that reporting tools can see of customers."""
-    with closing(sqlite3.connect(mirror_path(directory))) as mirror:
-        tables = ("all_customers", "customer_changes", "customer_versions")
-        return [row for table in tables for row in mirror.execute(f"SELECT * FROM {table}")]  # noqa: S608
+    tables = ("all_customers", "customer_changes", "customer_versions")
+    return [row for table in tables for row in asked(place, f"SELECT * FROM {table}")]  # noqa: S608 - our names
 
 
 def is_clear(error: KountaError) -> bool:
@@ -93,31 +92,31 @@ def is_clear(error: KountaError) -> bool:
 
 @pytest.mark.parametrize("what", BAD)
 async def test_a_bad_answer_is_one_clear_error_and_changes_nothing(
-    upstream: Any, tmp_path: Path, what: str
+    upstream: Any, place: Place, what: str
 ) -> None:
     answer, sentence = BAD[what]
     upstream.answer(JAMIE, WHOLE)
     for target in (*TARGETS, f"{LIST}?reference_id=NEW"):
         upstream.answer(target, **answer)
-    async with a_mirror(tmp_path, upstream.url) as engine:
+    async with a_mirror(place, upstream.url) as engine:
         await engine.writer.update(7, {"tags": ["vip"]})
-        before = contents(tmp_path)
+        before = contents(place)
         assert len(before) >= 3
         for ask in ASKS.values():
             with pytest.raises(KountaError, match=sentence) as caught:
                 await ask(engine)
             assert is_clear(caught.value)
-            assert contents(tmp_path) == before
+            assert contents(place) == before
         assert all(asked.target in {*TARGETS, f"{LIST}?reference_id=NEW"} for asked in upstream.asked)
 
 
-async def test_a_redirect_to_another_host_is_not_followed_there(upstream: Any, tmp_path: Path) -> None:
+async def test_a_redirect_to_another_host_is_not_followed_there(upstream: Any, place: Place) -> None:
     other = type(upstream)()
     async with await asyncio.start_server(other.serve, "127.0.0.1", 0) as server:
         other.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         upstream.answer(f"{LIST}?email=j%40shop.example", b"", 302, Location=f"{other.url}{JAMIE}")
         other.answer(JAMIE, WHOLE)
-        async with a_mirror(tmp_path, upstream.url) as engine:
+        async with a_mirror(place, upstream.url) as engine:
             with pytest.raises(KountaWrongShape, match="Nothing was sent there"):
                 await ASKS["find"](engine)
         assert other.asked == []
@@ -138,23 +137,23 @@ async def test_a_redirect_to_another_host_is_not_followed_there(upstream: Any, t
     ids=["wrong credentials", "credentials withdrawn", "no right for the company", "expired refresh token"],
 )
 async def test_lost_access_is_one_clear_error_and_changes_nothing(
-    tmp_path: Path, settings: dict[str, str], lost_access: str, sentence: str
+    place: Place, settings: dict[str, str], lost_access: str, sentence: str
 ) -> None:
     sandbox = Sandbox(Settings(requests_per_minute=100_000), seed=7)
     jamie = sandbox.company.create({"first_name": "Jamie", "email": "j@shop.example"}, customer_id=7)
     async with serving(sandbox) as url:
-        async with a_mirror(tmp_path, url) as engine:
+        async with a_mirror(place, url) as engine:
             await engine.writer.update(jamie.id, {"tags": ["vip"]})
-        before = contents(tmp_path)
+        before = contents(place)
         sandbox.change(sandbox.faults, {"lost_access": lost_access})
         assert len(before) >= 3
-        async with a_mirror(tmp_path, url, **settings) as engine:
+        async with a_mirror(place, url, **settings) as engine:
             for ask in ASKS.values():
                 with pytest.raises(KountaAccessLost, match=sentence) as caught:
                     await ask(engine)
                 assert is_clear(caught.value)
                 assert not caught.value.fate_unknown
-                assert contents(tmp_path) == before
+                assert contents(place) == before
         assert sandbox.company.customer(jamie.id).last_name is None
 
 
@@ -167,11 +166,11 @@ async def test_lost_access_is_one_clear_error_and_changes_nothing(
     ],
 )
 async def test_another_company_than_the_credentials_have_is_one_clear_error(
-    tmp_path: Path, ask: str, sentence: str
+    place: Place, ask: str, sentence: str
 ) -> None:
     async with serving(Sandbox(Settings(requests_per_minute=100_000), seed=7, customers=3)) as url:
-        async with a_mirror(tmp_path, url, KOUNTA_COMPANY_ID=9) as engine:
+        async with a_mirror(place, url, KOUNTA_COMPANY_ID=9) as engine:
             with pytest.raises(KountaError, match=sentence) as caught:
                 await ASKS[ask](engine)
         assert is_clear(caught.value)
-        assert contents(tmp_path) == []
+        assert contents(place) == []
