@@ -327,15 +327,16 @@ class Spool(InboxStore):
         await self._remote.transact(partial(transactions.note, page=Page(), sign=sign), ANSWER_SECONDS)
 
     async def _forward_once(self, seconds: float) -> int:
-        """Go through the file once, from the oldest on; give how many were forwarded."""
+        """Go once through what is in the file now, from the oldest on; give how many were forwarded."""
         forwarded = 0
-        for company_id in await self.transact(transactions.companies):
+        for company_id, head in await self.transact(transactions.heads):
             position = 0
             while True:
                 some = partial(
                     transactions.oldest,
                     company_id=company_id,
                     after=position,
+                    through=head,
                     limit=ROWS_AT_ONCE,
                     most_bytes=BYTES_AT_ONCE,
                 )

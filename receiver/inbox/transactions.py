@@ -206,22 +206,24 @@ def waiting(connection: Connection) -> tuple[int, datetime | None]:
     return count, oldest
 
 
-def companies(connection: Connection) -> list[int]:
-    """Give those that ever had a delivery."""
-    return list(connection.execute(select(accepted.c.company_id).order_by(accepted.c.company_id)).scalars())
+def heads(connection: Connection) -> list[tuple[int, int]]:
+    """Give each company that ever had a delivery, with the highest position that was given."""
+    columns = accepted.c
+    statement = select(columns.company_id, columns.head).order_by(columns.company_id)
+    return [(company_id, head) for company_id, head in connection.execute(statement)]
 
 
 def oldest(
-    connection: Connection, *, company_id: int, after: int, limit: int, most_bytes: int
+    connection: Connection, *, company_id: int, after: int, through: int, limit: int, most_bytes: int
 ) -> tuple[list[Row], int]:
-    """Give the first deliveries of a company behind a position, as they came, and the last one's position.
+    """Give the first deliveries of a company between two positions, as they came, and the last position.
 
     Fewer when their bodies reach `most_bytes` before; but one at least, if there is one.
     """
     columns = deliveries.c
     statement = (
         select(columns.position, *(columns[name] for name in Row._fields))
-        .where(columns.company_id == company_id, columns.position > after)
+        .where(columns.company_id == company_id, columns.position > after, columns.position <= through)
         .order_by(columns.position)
         .limit(limit)
     )
