@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from sync.concerns import CRITICAL, WARNING
 from sync.merge.decisions import Verdict
+from sync.reconcile.drift import Drift
 from sync.status import Status
 
 
@@ -41,7 +42,7 @@ class StatusCollector(Collector):
         age = (status.now - pending.oldest).total_seconds() if pending.oldest else 0
         yield self._gauge("oldest_pending_seconds", "Age of the oldest delivery without a verdict.", age)
         spooled = status.spooled.count if status.spooled else 0
-        yield self._gauge("deliveries_spooled", "Deliveries that wait on this machine.", spooled)
+        yield self._gauge("deliveries_spooled", "Deliveries that wait here for PostgreSQL.", spooled)
         refused = {one.reason: one.count for one in pending.refused}
         yield self._counters("refused", "Requests that the receiver refused.", refused, "reason")
         sign = pending.receiver.last_sign if pending.receiver else None
@@ -68,17 +69,21 @@ class StatusCollector(Collector):
         yield self._moment("sweep_last", "When the last complete sweep ended.", finished)
         running = newest is not None and newest.finished_at is None
         yield self._gauge("sweep_running", "1 while a sweep is under way.", running)
-        whole = drift.whole
-        yield self._gauge("drift_sampled", "Customers drawn in seven days.", whole.sampled if whole else 0)
-        yield self._gauge(
-            "drift_ratio", "Share of rows that differ unannounced.", whole.rate if whole else None
-        )
-        yield self._gauge("drift_low_ratio", "Lower bound of it.", whole.low if whole else None)
-        yield self._gauge("drift_high_ratio", "Upper bound of it.", whole.high if whole else None)
-        rates = {name: one.rate for name, one in drift.by_attribute.items()}
-        yield self._gauges("drift_attribute_ratio", "The same share, by attribute.", rates, "attribute")
+        yield from self._of_drift(drift)
         loss = drift.webhook_loss
         yield self._gauge("webhook_loss_ratio", "Share of changes that no delivery announced.", loss)
+
+    def _of_drift(self, drift: Drift) -> Iterator[Metric]:
+        whole = drift.whole
+        rate, low, high = (whole.rate, whole.low, whole.high) if whole else (None, None, None)
+        sampled = whole.sampled if whole else 0
+        yield self._gauge("drift_sampled", "Customers drawn at random and read in seven days.", sampled)
+        yield self._gauge("drift_ratio", "Share of rows that differ unannounced.", rate)
+        yield self._gauge("drift_low_ratio", "Lower end of the 95 % interval of drift_ratio.", low)
+        yield self._gauge("drift_high_ratio", "Upper end of the 95 % interval of drift_ratio.", high)
+        rates = {name: one.rate for name, one in drift.by_attribute.items()}
+        help_ = "Share of rows that differ unannounced, by attribute."
+        yield self._gauges("drift_attribute_ratio", help_, rates, "attribute")
 
     def _of_work(self) -> Iterator[Metric]:
         status = self._status
@@ -131,7 +136,8 @@ class StatusCollector(Collector):
 
 
 def _up(companies: Iterable[str], *, gets_on: bool) -> Metric:
-    metric = GaugeMetricFamily("kounta_mirror_up", "1 while work for it gets on, else 0.", labels=["company"])
+    help_ = "1 while work for the company gets on, else 0."
+    metric = GaugeMetricFamily("kounta_mirror_up", help_, labels=["company"])
     for company in companies:
         metric.add_metric([company], float(gets_on))
     return metric

@@ -1,6 +1,7 @@
 """The console's port: served beside the worker's loops, by the worker's process."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -106,7 +107,9 @@ def _listen(host: str, port: int) -> socket.socket:
         )[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror  # below 0: no such name
         raise MirrorError(
-            f"The console cannot listen at {host} port {port}: {error.strerror}. "
+            f"The console cannot listen at {host} port {port}: {reason}. "
             "Choose another with MIRROR_CONSOLE_PORT, or stop what listens there."
         ) from error

@@ -176,7 +176,10 @@ async def enters(port: int, host: str = "127.0.0.1") -> None:
 async def test_a_port_that_is_taken_is_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(MirrorError, match=rf"^The console cannot listen at 127\.0\.0\.1 port {port}: "):
+        with pytest.raises(
+            MirrorError,
+            match=rf"^The console cannot listen at 127\.0\.0\.1 port {port}: Address already in use\. ",
+        ):
             await enters(port)
 
 
