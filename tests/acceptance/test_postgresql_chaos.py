@@ -194,6 +194,15 @@ def services_of(ports: list[int], url: str, upstream: str, directory: Path) -> l
     return services
 
 
+async def kill(victim: Service) -> None:
+    """End it, once it lives; return when that is known, so that the next blow meets another life."""
+    await victim.until_alive()
+    deaths = victim.deaths
+    victim.kill()
+    while victim.deaths == deaths:  # noqa: ASYNC110 - it is told to nobody
+        await asyncio.sleep(0.01)
+
+
 async def end_one_after_the_other(
     services: list[Service], cluster: Cluster, relay: Relay, course: Course, chance: random.Random
 ) -> int:
@@ -206,8 +215,7 @@ async def end_one_after_the_other(
         await relay.hears(3, course.patience)
         await asyncio.sleep(chance.uniform(0, 0.3))
         async with asyncio.timeout(course.patience):
-            await victim.until_alive()
-        victim.kill()
+            await kill(victim)
         if number in ends:
             await asyncio.to_thread(ends[number])
             await asyncio.to_thread(cluster.start)
