@@ -1,8 +1,8 @@
 """A life of the mirror, step by step in any order, against a model: what upstream was, and what may be wrong.
 
-Everything is real but the network: the local Kounta, the engine, the mirror's file. After each step no row
-may be wrong without a reason that is outstanding, and the history, the figures and the verdicts must agree
-with the rows. At the end a deep reconciliation makes everything right.
+Everything is real but the network: the local Kounta, the engine, the mirror's database. After each step no
+row may be wrong without a reason that is outstanding, and the history, the figures and the verdicts must
+agree with the rows. At the end a deep reconciliation makes everything right.
 """
 
 import asyncio
@@ -22,10 +22,17 @@ from typing import Any, Final, TypeVar
 import httpx2
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
+from receiver.database import Place, Server
 from receiver.inbox import Delivery
-from sync.demo.comparison import wrong_rows
 from sync.engine import Engine, open_engine
 from sync.kounta import KountaError, Retries
 from sync.merge.customers import ATTRIBUTES
@@ -36,6 +43,8 @@ from sync.reconcile.report import Report, Request
 from sync.reconcile.sweep import ForeignListError
 from sync.sandbox import AppTransport, Courier, Faults, Sandbox, Settings, create_app
 from sync.settings import WorkerSettings
+from tests.databases import asked
+from tests.places import empty, settings_of, wrong_in
 
 COMPANY: Final = 5678
 NOON: Final = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
@@ -90,11 +99,18 @@ class Network(httpx2.AsyncBaseTransport):
 class Life(RuleBasedStateMachine):
     """One company. `silent` holds whom upstream has changed without a word that will ever come."""
 
+    server: Server | None = None
+    """Where it is lived, after another one; None: in a file of its own."""
+
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
         self.directory = Path(tempfile.mkdtemp())
-        mirror_path(self.directory).write_bytes(migrated())
+        self.place: Place = self.directory if self.server is None else Server(self.directory, self.server.url)
+        if isinstance(self.place, Server):
+            empty(self.place)
+        else:
+            mirror_path(self.place).write_bytes(migrated())
         self.now = NOON
         self.flying: list[tuple[int, str, dict[str, Any]]] = []
         self.arrived: list[Delivery] = []
@@ -127,7 +143,7 @@ class Life(RuleBasedStateMachine):
         opened = open_engine(
             WorkerSettings.model_validate(
                 {
-                    "MIRROR_DATA_DIR": str(self.directory),
+                    **settings_of(self.place),
                     "KOUNTA_COMPANY_ID": str(COMPANY),
                     "KOUNTA_CLIENT_ID": "sandbox-client",
                     "KOUNTA_CLIENT_SECRET": "sandbox-secret",
@@ -313,14 +329,10 @@ class Life(RuleBasedStateMachine):
     # what must hold
 
     def _wrong(self) -> dict[int, str]:
-        truth = json.loads(json.dumps(list(self.sandbox.company.truth()), default=str))
-        gone = list(self.sandbox.company.customers.deleted)
-        return wrong_rows(mirror_path(self.directory), truth, gone, self.subscribed)
+        return wrong_in(self.place, self.sandbox, self.subscribed)
 
     def _rows(self, query: str) -> list[dict[str, Any]]:
-        with closing(sqlite3.connect(mirror_path(self.directory).as_uri() + "?mode=ro", uri=True)) as db:
-            db.row_factory = sqlite3.Row
-            return [dict(row) for row in db.execute(query)]
+        return asked(self.place, query)
 
     @invariant()
     def nobody_is_wrong_without_a_reason(self) -> None:
@@ -406,10 +418,21 @@ def _plain(name: str, value: Any) -> Any:
     return bool(value) if name == "accepts_marketing" and value is not None else value
 
 
-Life.TestCase.settings = settings(
-    max_examples=int(os.environ.get("MIRROR_LIVES", "25")),
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
-TestLife = Life.TestCase
+LIVES: Final = int(os.environ.get("MIRROR_LIVES", "25"))
+ON_A_SERVER: Final = 5
+"""One in so many lives is lived on PostgreSQL, too, where it takes longer."""
+
+
+def test_a_life_in_any_order_ends_right(place: Place) -> None:
+    class LifeThere(Life):
+        server = place if isinstance(place, Server) else None
+
+    run_state_machine_as_test(
+        LifeThere,
+        settings=settings(
+            max_examples=LIVES if LifeThere.server is None else -(-LIVES // ON_A_SERVER),
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )
