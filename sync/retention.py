@@ -30,6 +30,8 @@ async def forget_old(engine: Engine) -> int | None:
     through = (await engine.mirror.refresh()).position
     inbox = inbox_of(engine.settings.place)
     if isinstance(inbox, Schema):
+        if through == 0:
+            return None  # nothing has a verdict yet; perhaps no receiver has made the inbox
         company_id = engine.settings.company_id
         forgotten: int | None = await release(inbox, company_id, through=through, before=before, keep=keep)
     else:
