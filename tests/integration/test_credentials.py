@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from receiver.database import Place
 from receiver.errors import SettingsError
 from sync.engine import Engine, open_engine, utc_now
 from sync.kounta import KountaAccessLost, KountaError, Retries, Tokens
@@ -21,6 +21,7 @@ from sync.mirror.tokens import keep_sealed_tokens, sealed_tokens
 from sync.sandbox import Sandbox, Settings, serving
 from sync.settings import WorkerSettings
 from sync.worker import Worker
+from tests.places import settings_of
 from tests.working import working
 
 BACK = "http://localhost"
@@ -32,7 +33,7 @@ DEAD = Tokens(refresh_token=SecretStr("long-gone"))
 class Shop:
     """A local Kounta, and the settings of a mirror of it."""
 
-    directory: Path
+    place: Place
     sandbox: Sandbox
     settings: dict[str, Any]
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -73,7 +74,7 @@ class Shop:
         return None if sealed is None else Seal(SecretStr(key)).opened(sealed)
 
     async def mirror(self) -> Mirror:
-        return await Mirror.open(self.directory, 5678, self.load().subscription, "the test")
+        return await Mirror.open(self.place, 5678, self.load().subscription, "the test")
 
     @property
     def refreshes(self) -> int:
@@ -81,11 +82,11 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+async def shop(place: Place) -> AsyncIterator[Shop]:
     sandbox = Sandbox(Settings(requests_per_minute=100_000), seed=7, customers=3)
     async with serving(sandbox) as url:
-        settings = {
-            "MIRROR_DATA_DIR": tmp_path,
+        settings: dict[str, Any] = {
+            **settings_of(place),
             "KOUNTA_COMPANY_ID": 5678,
             "KOUNTA_CLIENT_ID": "sandbox-client",
             "KOUNTA_CLIENT_SECRET": "sandbox-secret",
@@ -93,7 +94,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
             "KOUNTA_AUTHORIZE_URL": f"{url}/authorize",
             "MIRROR_SECRET_KEY": KEY,
         }
-        shop = Shop(tmp_path, sandbox, settings)
+        shop = Shop(place, sandbox, settings)
         async with shop.stack:
             yield shop
 

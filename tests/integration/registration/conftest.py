@@ -2,11 +2,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from receiver.database import Place, directory_of
 from sync.kounta import BasicAuth, Budget, Kounta, Retries
 from sync.merge.customers import Subscription
 from sync.mirror.store import Mirror
@@ -18,7 +18,7 @@ TOPICS = ("customers/created", "customers/deleted", "customers/updated")
 
 
 @dataclass
-class Place:
+class Site:
     """A mirror at its public URL: a server, or a laptop on a tunnel."""
 
     mirror: Mirror
@@ -46,7 +46,7 @@ class Place:
 class Shop:
     """The company at the local Kounta, over real HTTP, and whoever has to do with its webhooks."""
 
-    directory: Path
+    place: Place
     stack: AsyncExitStack
     sandbox: Sandbox = field(
         default_factory=lambda: Sandbox(Settings(requests_per_minute=100_000), Faults(), seed=7, customers=1)
@@ -57,8 +57,10 @@ class Shop:
     async def open(self) -> None:
         self.url = await self.stack.enter_async_context(serving(self.sandbox))
 
-    async def place(self, name: str, public_url: str = "https://mirror.example", **client: Any) -> Place:
-        mirror = await Mirror.open(self.directory / name, 5678, Subscription(), "the test")
+    async def site(self, name: str, public_url: str = "https://mirror.example", **client: Any) -> Site:
+        """Make the server's mirror, or one in files of a name of its own beside it."""
+        place = self.place if name == "server" else directory_of(self.place) / name
+        mirror = await Mirror.open(place, 5678, Subscription(), "the test")
         self.stack.push_async_callback(mirror.close)
         kounta = await self.stack.enter_async_context(
             Kounta(
@@ -70,7 +72,7 @@ class Shop:
                 **client,
             )
         )
-        return Place(mirror, kounta, Registrar(mirror, kounta, clock=lambda: self.now), public_url)
+        return Site(mirror, kounta, Registrar(mirror, kounta, clock=lambda: self.now), public_url)
 
     def by_hand(self, topic: str, address: str, **fields: Any) -> int:
         """Register as somebody else with the same application's credentials does; give the id."""
@@ -89,13 +91,13 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+async def shop(place: Place) -> AsyncIterator[Shop]:
     async with AsyncExitStack() as stack:
-        shop = Shop(tmp_path, stack)
+        shop = Shop(place, stack)
         await shop.open()
         yield shop
 
 
 @pytest.fixture
-async def place(shop: Shop) -> Place:
-    return await shop.place("server")
+async def site(shop: Shop) -> Site:
+    return await shop.site("server")

@@ -12,28 +12,28 @@ from sync.registration.registrar import LATE, RegistrationError
 ELSEWHERE = "https://other.example/hook"
 
 
-async def test_ensure_registers_each_topic_once(shop: Any, place: Any) -> None:
-    outcome = await place.ensure()
+async def test_ensure_registers_each_topic_once(shop: Any, site: Any) -> None:
+    outcome = await site.ensure()
     assert sorted(outcome.registered) == sorted(shop.shown())
-    assert await place.is_registered_once()
-    again = await place.ensure()
+    assert await site.is_registered_once()
+    again = await site.ensure()
     assert (again.registered, again.repaired, again.removed) == ([], [], [])
     assert len(shop.shown()) == 3
 
 
 async def test_a_public_url_may_carry_a_path(shop: Any) -> None:
-    place = await shop.place("server", "https://shop.example/mirror")
-    await place.ensure()
-    assert await place.is_registered_once()
+    site = await shop.site("server", "https://shop.example/mirror")
+    await site.ensure()
+    assert await site.is_registered_once()
     assert "https://shop.example/mirror/webhooks/5678/customers/deleted" in {
         webhook["address"] for webhook in shop.shown().values()
     }
 
 
-async def test_nothing_is_registered_before_a_person_asked(shop: Any, place: Any) -> None:
-    await place.registrar.check()
+async def test_nothing_is_registered_before_a_person_asked(shop: Any, site: Any) -> None:
+    await site.registrar.check()
     assert shop.shown() == {}
-    assert place.kounta.calls == 0
+    assert site.kounta.calls == 0
 
 
 @pytest.mark.parametrize(
@@ -47,95 +47,93 @@ async def test_nothing_is_registered_before_a_person_asked(shop: Any, place: Any
     ],
 )
 async def test_what_was_changed_of_ours_is_repaired_and_taken_for_a_gap(
-    shop: Any, place: Any, fields: dict[str, Any]
+    shop: Any, site: Any, fields: dict[str, Any]
 ) -> None:
-    first = (await place.ensure()).registered[-1]
-    await place.mirror.note(sweep_due=None)
+    first = (await site.ensure()).registered[-1]
+    await site.mirror.note(sweep_due=None)
     shop.change(first, **fields)
-    outcome = await place.registrar.check()
+    outcome = await site.registrar.check()
     assert (outcome.repaired, outcome.registered) == ([first], [])
-    assert await place.is_registered_once()
-    assert place.mirror.progress.sweep_due == "gap"
+    assert await site.is_registered_once()
+    assert site.mirror.progress.sweep_due == "gap"
 
 
-async def test_what_was_deleted_of_ours_is_registered_again_and_taken_for_a_gap(
-    shop: Any, place: Any
-) -> None:
-    first = (await place.ensure()).registered[0]
-    await place.mirror.note(sweep_due=None)
+async def test_what_was_deleted_of_ours_is_registered_again_and_taken_for_a_gap(shop: Any, site: Any) -> None:
+    first = (await site.ensure()).registered[0]
+    await site.mirror.note(sweep_due=None)
     shop.delete(first)
-    outcome = await place.registrar.check()
+    outcome = await site.registrar.check()
     assert len(outcome.registered) == 1
-    assert await place.is_registered_once()
-    assert place.mirror.progress.sweep_due == "gap"
+    assert await site.is_registered_once()
+    assert site.mirror.progress.sweep_due == "gap"
 
 
-async def test_a_check_that_finds_all_well_asks_for_no_sweep(shop: Any, place: Any) -> None:
-    await place.ensure()
-    await place.mirror.note(sweep_due=None)
-    calls = place.kounta.calls
-    await place.registrar.check()
-    assert place.mirror.progress.sweep_due is None
-    assert place.kounta.calls == calls + 1
-    registration = await registration_of(place.mirror)
+async def test_a_check_that_finds_all_well_asks_for_no_sweep(shop: Any, site: Any) -> None:
+    await site.ensure()
+    await site.mirror.note(sweep_due=None)
+    calls = site.kounta.calls
+    await site.registrar.check()
+    assert site.mirror.progress.sweep_due is None
+    assert site.kounta.calls == calls + 1
+    registration = await registration_of(site.mirror)
     assert registration is not None
     assert registration.checked_at == shop.now
 
 
-async def test_registrations_of_others_are_never_touched(shop: Any, place: Any) -> None:
+async def test_registrations_of_others_are_never_touched(shop: Any, site: Any) -> None:
     shop.by_hand("customers/created", ELSEWHERE)
     shop.by_hand("orders/created", ELSEWHERE, format="xml")
-    shop.by_hand("customers/updated", place.address("customers/updated"), filter={"attributes": ["name"]})
+    shop.by_hand("customers/updated", site.address("customers/updated"), filter={"attributes": ["name"]})
     others = shop.shown()
-    await place.ensure()
-    await place.registrar.remove()
+    await site.ensure()
+    await site.registrar.remove()
     assert shop.shown() == others
 
 
-async def test_a_double_that_somebody_made_stays_until_it_is_adopted(shop: Any, place: Any) -> None:
-    await place.ensure()
-    double = shop.by_hand("customers/updated", place.address("customers/updated"))
-    await place.registrar.check()
+async def test_a_double_that_somebody_made_stays_until_it_is_adopted(shop: Any, site: Any) -> None:
+    await site.ensure()
+    double = shop.by_hand("customers/updated", site.address("customers/updated"))
+    await site.registrar.check()
     assert double in shop.shown()
-    outcome = await place.ensure(adopt=double)
+    outcome = await site.ensure(adopt=double)
     assert outcome.adopted == [double]
     assert outcome.removed == [double]
     assert len(shop.shown()) == 3
 
 
-async def test_an_adopted_registration_is_ours_and_made_right(shop: Any, place: Any) -> None:
+async def test_an_adopted_registration_is_ours_and_made_right(shop: Any, site: Any) -> None:
     existing = shop.by_hand("customers/updated", ELSEWHERE, format="xml")
-    outcome = await place.ensure(adopt=existing)
+    outcome = await site.ensure(adopt=existing)
     assert (outcome.adopted, outcome.repaired) == ([existing], [existing])
     assert len(outcome.registered) == 2
-    assert await place.is_registered_once()
-    await place.registrar.remove()
+    assert await site.is_registered_once()
+    await site.registrar.remove()
     assert shop.shown() == {}
 
 
-async def test_what_cannot_be_adopted_is_told_and_nothing_is_registered(shop: Any, place: Any) -> None:
+async def test_what_cannot_be_adopted_is_told_and_nothing_is_registered(shop: Any, site: Any) -> None:
     with pytest.raises(RegistrationError, match="no webhook 1 "):
-        await place.ensure(adopt=1)
+        await site.ensure(adopt=1)
     orders = shop.by_hand("orders/created", ELSEWHERE)
     with pytest.raises(RegistrationError, match="orders/created"):
-        await place.ensure(adopt=orders)
+        await site.ensure(adopt=orders)
     assert list(shop.shown()) == [orders]
-    assert await registration_of(place.mirror) is None
+    assert await registration_of(site.mirror) is None
 
 
-async def test_remove_ends_it(shop: Any, place: Any) -> None:
-    await place.ensure()
-    outcome = await place.registrar.remove()
+async def test_remove_ends_it(shop: Any, site: Any) -> None:
+    await site.ensure()
+    outcome = await site.registrar.remove()
     assert len(outcome.removed) == 3
     assert shop.shown() == {}
-    await place.registrar.check()
+    await site.registrar.check()
     assert shop.shown() == {}
-    assert (await place.registrar.remove()).removed == []
+    assert (await site.registrar.remove()).removed == []
 
 
 async def test_two_mirrors_of_one_application_do_not_fight(shop: Any) -> None:
-    server = await shop.place("server", "https://mirror.example")
-    laptop = await shop.place("laptop", "https://tunnel.example")
+    server = await shop.site("server", "https://mirror.example")
+    laptop = await shop.site("laptop", "https://tunnel.example")
     await server.ensure()
     await laptop.ensure()
     registered = shop.shown()
@@ -151,15 +149,15 @@ async def test_two_mirrors_of_one_application_do_not_fight(shop: Any) -> None:
 
 
 async def test_the_worker_keeps_to_the_address_that_was_ensured_and_a_new_one_takes_ensure(
-    shop: Any, place: Any
+    shop: Any, site: Any
 ) -> None:
-    await place.ensure()
-    await place.registrar.check()
-    outcome = await place.registrar.ensure("https://new.example")
+    await site.ensure()
+    await site.registrar.check()
+    outcome = await site.registrar.ensure("https://new.example")
     assert len(outcome.repaired) == 3
     assert len(shop.shown()) == 3
-    place.public_url = "https://new.example"
-    assert await place.is_registered_once()
+    site.public_url = "https://new.example"
+    assert await site.is_registered_once()
 
 
 @pytest.mark.parametrize("fault", ["server_errors", "cut_bodies", "html_answers", "hangs"])
@@ -169,76 +167,76 @@ async def test_a_registration_whose_fate_is_unknown_is_looked_up_and_never_made_
 ) -> None:
     shop.sandbox.faults.fault_after_write = after_write
     shop.sandbox.faults.hang_seconds = 0.1
-    place = await shop.place("server")
+    site = await shop.site("server")
     shop.sandbox.calls.ask(["none", fault, "none", fault, fault])
-    await place.ensure()
-    assert await place.is_registered_once()
+    await site.ensure()
+    assert await site.is_registered_once()
     assert len(shop.shown()) == 3
 
 
-async def test_what_was_there_before_did_not_come_of_a_registration_of_ours(shop: Any, place: Any) -> None:
-    double = shop.by_hand("customers/created", place.address("customers/created"))
+async def test_what_was_there_before_did_not_come_of_a_registration_of_ours(shop: Any, site: Any) -> None:
+    double = shop.by_hand("customers/created", site.address("customers/created"))
     shop.sandbox.calls.ask(["none", "server_errors"])
-    await place.ensure()
+    await site.ensure()
     assert double in shop.shown()
-    assert double not in {row["id"] for row in await place.ours()}
-    assert await place.is_registered_once()
+    assert double not in {row["id"] for row in await site.ours()}
+    assert await site.is_registered_once()
 
 
 @pytest.mark.parametrize("after_write", [0.0, 1.0])
 async def test_an_answer_about_something_else_names_no_registration(shop: Any, after_write: float) -> None:
-    place = await shop.place("server")
+    site = await shop.site("server")
     shop.sandbox.faults.fault_after_write = after_write
     shop.sandbox.calls.ask(["none", "wrong_answers", "wrong_answers", "wrong_answers"])
-    await place.ensure()
-    assert await place.is_registered_once()
+    await site.ensure()
+    assert await site.is_registered_once()
     assert len(shop.shown()) == 3
 
 
 async def test_a_registration_that_becomes_visible_late_is_known_as_ours_and_removed(
-    shop: Any, place: Any
+    shop: Any, site: Any
 ) -> None:
     shop.sandbox.faults.fault_after_write = 0.0
     shop.sandbox.calls.ask(["none", "server_errors"])
-    await place.ensure()
-    late = shop.by_hand("customers/created", place.address("customers/created"))
-    await place.registrar.check()
+    await site.ensure()
+    late = shop.by_hand("customers/created", site.address("customers/created"))
+    await site.registrar.check()
     assert late not in shop.shown()
-    assert await place.is_registered_once()
+    assert await site.is_registered_once()
     shop.now += LATE + timedelta(seconds=1)
-    await place.registrar.check()
-    later = shop.by_hand("customers/created", place.address("customers/created"))
-    await place.registrar.check()
+    await site.registrar.check()
+    later = shop.by_hand("customers/created", site.address("customers/created"))
+    await site.registrar.check()
     assert later in shop.shown()
 
 
-async def test_a_kill_between_the_registration_and_its_answer_is_made_good(shop: Any, place: Any) -> None:
+async def test_a_kill_between_the_registration_and_its_answer_is_made_good(shop: Any, site: Any) -> None:
     class KilledError(BaseException):
         pass
 
-    register = place.kounta.webhooks.register
+    register = site.kounta.webhooks.register
 
     async def killed(*asked: Any) -> int:
         await register(*asked)
         raise KilledError
 
-    place.kounta.webhooks.register = killed
+    site.kounta.webhooks.register = killed
     with pytest.raises(KilledError):
-        await place.ensure()
+        await site.ensure()
     assert len(shop.shown()) == 1
-    place.kounta.webhooks.register = register
-    await place.mirror.note(sweep_due=None)
-    await place.registrar.check()
+    site.kounta.webhooks.register = register
+    await site.mirror.note(sweep_due=None)
+    await site.registrar.check()
     assert len(shop.shown()) == 3
-    assert await place.is_registered_once()
-    assert place.mirror.progress.sweep_due == "gap"
+    assert await site.is_registered_once()
+    assert site.mirror.progress.sweep_due == "gap"
 
 
-async def test_a_repair_that_a_kill_cut_short_is_still_a_gap(shop: Any, place: Any) -> None:
-    first = (await place.ensure()).registered[0]
-    await place.mirror.note(sweep_due=None)
+async def test_a_repair_that_a_kill_cut_short_is_still_a_gap(shop: Any, site: Any) -> None:
+    first = (await site.ensure()).registered[0]
+    await site.mirror.note(sweep_due=None)
     shop.change(first, address=ELSEWHERE)
-    change = place.kounta.webhooks.change
+    change = site.kounta.webhooks.change
 
     class KilledError(BaseException):
         pass
@@ -247,16 +245,16 @@ async def test_a_repair_that_a_kill_cut_short_is_still_a_gap(shop: Any, place: A
         await change(*asked)
         raise KilledError
 
-    place.kounta.webhooks.change = killed
+    site.kounta.webhooks.change = killed
     with pytest.raises(KilledError):
-        await place.registrar.check()
-    place.kounta.webhooks.change = change
-    await place.registrar.check()
-    assert place.mirror.progress.sweep_due == "gap"
+        await site.registrar.check()
+    site.kounta.webhooks.change = change
+    await site.registrar.check()
+    assert site.mirror.progress.sweep_due == "gap"
 
 
 async def test_reads_that_lag_behind_a_registration_do_not_double_it(
-    shop: Any, place: Any, monkeypatch: pytest.MonkeyPatch
+    shop: Any, site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def nothing_yet() -> list[Any]:
         return []
@@ -265,73 +263,73 @@ async def test_reads_that_lag_behind_a_registration_do_not_double_it(
         return None
 
     with monkeypatch.context() as lagging:
-        lagging.setattr(place.kounta.webhooks, "all", nothing_yet)
-        lagging.setattr(place.kounta.webhooks, "get", not_yet)
-        await place.ensure()
+        lagging.setattr(site.kounta.webhooks, "all", nothing_yet)
+        lagging.setattr(site.kounta.webhooks, "get", not_yet)
+        await site.ensure()
     assert len(shop.shown()) == 3
-    await place.registrar.check()
+    await site.registrar.check()
     assert len(shop.shown()) == 3
-    assert await place.is_registered_once()
+    assert await site.is_registered_once()
 
 
 async def test_an_upstream_that_says_yes_and_does_nothing_is_told_and_not_asked_for_ever(
-    shop: Any, place: Any
+    shop: Any, site: Any
 ) -> None:
-    first = (await place.ensure()).registered[0]
+    first = (await site.ensure()).registered[0]
     shop.change(first, address=ELSEWHERE)
 
     async def says_yes(*_: Any) -> bool:
         return True
 
-    place.kounta.webhooks.change = says_yes
+    site.kounta.webhooks.change = says_yes
     with pytest.raises(RegistrationError, match=f"webhook {first} and still shows address"):
-        await place.ensure()
+        await site.ensure()
 
 
 @pytest.mark.parametrize("lost", ["401", "403", "404"])
-async def test_lost_access_is_an_error_and_nothing_is_forgotten(shop: Any, place: Any, lost: str) -> None:
-    await place.ensure()
+async def test_lost_access_is_an_error_and_nothing_is_forgotten(shop: Any, site: Any, lost: str) -> None:
+    await site.ensure()
     registered = shop.shown()
     shop.sandbox.faults.lost_access = lost
     with pytest.raises(KountaAccessLost):
-        await place.ensure()
-    await place.registrar.check()
-    registration = await registration_of(place.mirror)
+        await site.ensure()
+    await site.registrar.check()
+    registration = await registration_of(site.mirror)
     assert registration is not None
     assert registration.failure is not None
     assert lost in registration.failure
     assert registration.failure_since == shop.now
     shop.sandbox.faults.lost_access = "no"
-    await place.registrar.check()
+    await site.registrar.check()
     assert shop.shown() == registered
-    mended = await registration_of(place.mirror)
+    mended = await registration_of(site.mirror)
     assert mended is not None
     assert mended.failure is None
 
 
 async def test_read_only_refuses_registration_and_removal_but_not_looking(shop: Any) -> None:
-    place = await shop.place("server", read_only=True)
-    for refused in (place.ensure(), place.registrar.remove()):
+    site = await shop.site("server", read_only=True)
+    for refused in (site.ensure(), site.registrar.remove()):
         with pytest.raises(KountaRefused, match="KOUNTA_READ_ONLY"):
             await refused
-    assert place.kounta.calls == 0
-    assert await registration_of(place.mirror) is None
-    assert await place.ours() == []
+    assert site.kounta.calls == 0
+    assert await registration_of(site.mirror) is None
+    assert await site.ours() == []
 
 
 async def test_a_refused_registration_leaves_nothing_under_way(shop: Any) -> None:
-    place = await shop.place("server", "not a url")
+    site = await shop.site("server", "not a url")
     with pytest.raises(KountaError) as raised:
-        await place.ensure()
+        await site.ensure()
     assert raised.value.status == 400
     assert shop.shown() == {}
 
 
-async def test_what_is_gone_is_shown_as_gone(shop: Any, place: Any) -> None:
-    first = (await place.ensure()).registered[0]
+async def test_what_is_gone_is_shown_as_gone(shop: Any, site: Any) -> None:
+    first = (await site.ensure()).registered[0]
     other = shop.by_hand("orders/created", ELSEWHERE)
     shop.delete(first)
-    rows = {row["id"]: (row["owner"], row["gone"]) for row in (await place.registrar.view()).as_json()}
+    rows = {row["id"]: (row["owner"], row["gone"]) for row in (await site.registrar.view()).as_json()}
     assert rows.pop(first) == ("ours", True)
     assert rows.pop(other) == ("another", False)
     assert list(rows.values()) == [("ours", False)] * 2

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from receiver.database import directory_of
 from sync.engine import Engine, open_engine
 from sync.mirror.sweeps import newest_sweep
 from sync.settings import WorkerSettings
 from sync.status import status_of
 from sync.worker import Worker
+from tests.places import settings_of
 from tests.working import working
 
 PUBLIC_URL = "https://mirror.example"
@@ -18,7 +20,9 @@ PUBLIC_URL = "https://mirror.example"
 
 @pytest.fixture
 async def engine(shop: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
-    monkeypatch.chdir(shop.directory)
+    monkeypatch.chdir(directory_of(shop.place))
+    for name, value in settings_of(shop.place).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("KOUNTA_COMPANY_ID", "5678")
     monkeypatch.setenv("KOUNTA_CLIENT_ID", "sandbox-client")
     monkeypatch.setenv("KOUNTA_CLIENT_SECRET", "sandbox-secret")
