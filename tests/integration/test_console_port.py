@@ -208,7 +208,7 @@ async def test_a_port_is_free_again_once_it_has_ended() -> None:
 @pytest.mark.parametrize("sent", [b"", b"GET /metrics HTT", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"])
 async def test_it_ends_though_somebody_is_connected(sent: bytes) -> None:
     loop = asyncio.get_running_loop()
-    async with console() as served:
+    async with asyncio.timeout(20), console() as served:
         reader, writer = await served.connection()
         writer.write(sent)
         await writer.drain()
@@ -231,7 +231,7 @@ async def test_it_ends_though_a_scrape_does_not() -> None:
         return TEXT
 
     loop = asyncio.get_running_loop()
-    async with console(scrape=scrape) as served:
+    async with asyncio.timeout(20), console(scrape=scrape) as served:
         _, writer = await served.connection()
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         await scraping.wait()
