@@ -158,7 +158,8 @@ class Gaps:
         runs = await inbox.runs(now - LOOKED_BACK)
         fresh = [run for run in runs if run.number > progress.starts_seen]
         lately = gap is not None and gap.until is not None and abs(now - gap.noticed_at) < TOGETHER
-        if lately or any(abs(now - run.started_at) < SILENT_AFTER for run in fresh):
+        ages = [abs(now - run.started_at) for run in fresh]
+        if lately or (ages and min(ages) < SILENT_AFTER and max(ages) < SILENT_AFTER + TOGETHER):
             return None, looked  # others may have listened: their next sign will tell
         outage = outage_of_several(runs, progress.starts_seen, gap.until if gap else None, now)
         outage = outage or outage_of(None, (), failed)
