@@ -12,12 +12,14 @@ import uvicorn
 from structlog.testing import capture_logs
 
 from receiver.app import create_app
+from receiver.database import Place, directory_of, inbox_of
 from receiver.following import Companies
 from receiver.inbox import InboxReader
 from receiver.server import Protocol
 from receiver.settings import ReceiverSettings
 from receiver.signature import sign
 from receiver.webhook import Webhook
+from tests.places import settings_of
 
 BODY = b'{"id": 389427, "first_name": "Jamie"}'
 REFUSED = {"unknown_company": 404, "signature_invalid": 401}
@@ -28,13 +30,13 @@ TABLE = '[companies.{0}]\nsignature_tokens_file = "{0}"\n'
 class Receiver:
     """A receiver that listens, in a directory whose files can be changed."""
 
-    place: Path
+    directory: Path
     http: httpx2.AsyncClient
     inbox: InboxReader
     webhook: Webhook
 
     def configure(self, *ids: int) -> None:
-        configure(self.place, *ids)
+        configure(self.directory, *ids)
 
     async def post(self, company_id: int, token: str) -> str:
         """Deliver, signed with this token; give the reason for which it was refused, or "stored"."""
@@ -55,20 +57,23 @@ class Receiver:
                 await asyncio.sleep(0.005)
 
 
-def configure(place: Path, *ids: int) -> None:
+def configure(directory: Path, *ids: int) -> None:
     """Write a mirror.toml; each company's token lies in a file that is named as it is."""
     for id_ in ids:
-        (place / str(id_)).write_text(f"token-{id_}")
-    (place / "mirror.toml").write_text("".join(TABLE.format(id_) for id_ in ids))
+        (directory / str(id_)).write_text(f"token-{id_}")
+    (directory / "mirror.toml").write_text("".join(TABLE.format(id_) for id_ in ids))
 
 
 @pytest.fixture
-async def receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
+async def receiver(place: Place, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
     """A receiver of the companies 1 and 22."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("KOUNTA_COMPANY_ID", "KOUNTA_SIGNATURE_TOKENS", "MIRROR_CONFIG", "MIRROR_DATA_DIR"):
+    directory = directory_of(place)
+    monkeypatch.chdir(directory)
+    for name in ("KOUNTA_COMPANY_ID", "KOUNTA_SIGNATURE_TOKENS", "MIRROR_CONFIG"):
         monkeypatch.delenv(name, raising=False)
-    configure(tmp_path, 1, 22)
+    for name, value in settings_of(place).items():
+        monkeypatch.setenv(name, value)
+    configure(directory, 1, 22)
     app = create_app(Companies(ReceiverSettings, look_seconds=0.005))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -78,9 +83,9 @@ async def receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
             serving = asyncio.create_task(server._serve([listener]))
             async with (
                 httpx2.AsyncClient(base_url=url, trust_env=False) as http,
-                InboxReader.open(tmp_path / "data" / "inbox.db") as inbox,
+                InboxReader.open(inbox_of(place)) as inbox,
             ):
-                yield Receiver(tmp_path, http, inbox, app.state.webhook)
+                yield Receiver(directory, http, inbox, app.state.webhook)
             server.should_exit = True
             await serving
 
@@ -109,17 +114,17 @@ async def test_a_company_that_is_gone_is_refused(receiver: Receiver) -> None:
 
 
 async def test_a_token_is_rotated_without_a_refusal(receiver: Receiver) -> None:
-    (receiver.place / "1").write_text("token-1,next")
+    (receiver.directory / "1").write_text("token-1,next")
     await receiver.until(1, "next", "stored")
     assert await receiver.post(1, "token-1") == "stored"
-    (receiver.place / "1").write_text("next")
+    (receiver.directory / "1").write_text("next")
     await receiver.until(1, "token-1", "signature_invalid")
     assert await receiver.post(1, "next") == "stored"
 
 
 async def test_a_broken_file_changes_nothing_and_is_told_once(receiver: Receiver) -> None:
     with capture_logs() as log:
-        (receiver.place / "mirror.toml").write_text("[companies.1]\nsignature_tokens = 'hunter2'\n")
+        (receiver.directory / "mirror.toml").write_text("[companies.1]\nsignature_tokens = 'hunter2'\n")
         async with asyncio.timeout(10):
             while not log:  # noqa: ASYNC110 - a log tells nobody
                 await asyncio.sleep(0.005)

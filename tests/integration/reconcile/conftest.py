@@ -4,34 +4,35 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from receiver.database import Place
 from receiver.inbox import Delivery
-from sync.demo.comparison import wrong_rows
 from sync.engine import Engine, open_engine
+from sync.gaps import LISTENS_AFTER, SILENT_AFTER
 from sync.kounta import Kounta, Read, Retries
 from sync.mirror.figures import Figures, figures_of
-from sync.mirror.reader import mirror_path
 from sync.mirror.sweeps import SweepRow, newest_sweep
 from sync.reconcile.report import Report, Request
 from sync.sandbox import Faults, Sandbox, Settings, serving
 from sync.settings import WorkerSettings
+from tests.databases import asked
+from tests.places import kept, settings_of, wrong_in
 
 COMPANY = 5678
-LONGEST = 30
+LONGEST = 120
 """Real seconds, after which a reconciliation has lost its way."""
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 @dataclass
 class Shop:
-    """A Kounta on loopback and a mirror of it in real files. Time stands still, but when somebody sleeps."""
+    """A Kounta on loopback and a mirror of it in a real database. Time stands still, but when one sleeps."""
 
-    directory: Path
+    place: Place
     stack: AsyncExitStack
     sandbox: Sandbox = field(init=False)
     url: str = ""
@@ -55,6 +56,11 @@ class Shop:
         await self.sleep(seconds)  # which a test may have replaced meanwhile
 
     async def build(self, customers: int, *, seed: int = 1, **options: Any) -> None:
+        await self.found(customers, seed=seed, **options)
+        await self.open()
+
+    async def found(self, customers: int, *, seed: int = 1, **options: Any) -> None:
+        """Build Kounta, and no mirror of it."""
         self.sandbox = Sandbox(
             Settings(requests_per_minute=100_000, **options),
             Faults(),
@@ -64,7 +70,6 @@ class Shop:
         )
         self.url = await self.stack.enter_async_context(serving(self.sandbox))
         self.stack.push_async_callback(self.close)
-        await self.open()
 
     async def fill(self, customers: int, **options: Any) -> None:
         """Build it, and let the mirror become right and quiet."""
@@ -76,7 +81,7 @@ class Shop:
     async def open(self, **settings: str) -> Engine:
         """Start the process that owns the mirror, as far as it matters here."""
         given = {
-            "MIRROR_DATA_DIR": str(self.directory),
+            **settings_of(self.place),
             "KOUNTA_COMPANY_ID": str(COMPANY),
             "KOUNTA_API_URL": self.url,
             "KOUNTA_CLIENT_ID": "sandbox-client",
@@ -145,13 +150,11 @@ class Shop:
 
     @property
     def wrong(self) -> dict[int, str]:
-        truth = json.loads(json.dumps(list(self.sandbox.company.truth()), default=str))
-        return wrong_rows(
-            mirror_path(self.directory),
-            truth,
-            list(self.sandbox.company.customers.deleted),
-            self.engine.settings.subscription.attributes,
-        )
+        return wrong_in(self.place, self.sandbox, self.engine.settings.subscription.attributes)
+
+    def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
+        """Ask as a reporting tool does."""
+        return asked(self.place, query, *parameters)
 
     async def figures(self) -> Figures:
         figures = await figures_of(self.engine.mirror)
@@ -163,21 +166,52 @@ class Shop:
         assert row is not None
         return row
 
+    @property
+    def patience(self) -> float:
+        """For how many seconds a receiver's start is not looked at: where there are others, they may tell."""
+        return (SILENT_AFTER if self.engine.mirror.store.is_shared else LISTENS_AFTER).total_seconds()
+
     def pages(self) -> int:
         return max(1, -(-len(self.ids) // 25))
 
 
+@dataclass(frozen=True)
+class Filled:
+    """A mirror that was kept, and how late it was then."""
+
+    put: Callable[[Place], None]
+    now: float
+
+
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+async def shop(place: Place) -> AsyncIterator[Shop]:
     """Nothing yet: a test builds it with so many customers."""
     async with AsyncExitStack() as stack:
-        yield Shop(tmp_path / "data", stack)
+        yield Shop(place, stack)
+
+
+@pytest.fixture(scope="session")
+def filled() -> dict[str, Filled]:
+    """Mirrors that are right and have nothing left to do, a database of each kind."""
+    return {}
 
 
 @pytest.fixture
-async def quiet(shop: Shop) -> Shop:
-    """A Kounta of 60 customers whose mirror is right, and has nothing left to do."""
-    await shop.fill(60)
+async def quiet(shop: Shop, filled: dict[str, Filled], database_kind: str) -> Shop:
+    """A Kounta of 60 customers whose mirror is right, and has nothing left to do.
+
+    The first one is filled as any mirror is; the others, whose filling would take most of the time of their
+    tests, are copies of it.
+    """
+    if database_kind not in filled:
+        await shop.fill(60)
+        await shop.close()
+        filled[database_kind] = Filled(kept(shop.place), shop.now)
+    else:
+        await shop.found(60)
+        shop.now = filled[database_kind].now
+        filled[database_kind].put(shop.place)
+    await shop.open()
     return shop
 
 

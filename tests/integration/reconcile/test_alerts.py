@@ -14,10 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from receiver.database import inbox_of
 from receiver.inbox import InboxReader, InboxWriter
 from sync.alerts import Pager
-from sync.gaps import LISTENS_AFTER
-from sync.inbox import inbox_path
 from sync.merge.doubts import Reason
 from sync.mirror.alerts import open_alerts, untold_alerts
 from sync.mirror.queue import doubt_every_live
@@ -247,10 +246,11 @@ async def test_nobody_speaks_for_far_longer_than_usual(watched: Any, on_call: On
     assert on_call.heard == [("silence", "open"), ("silence", "closed")]
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])  # its clock would jump as far as if it had stood still
 async def test_a_receiver_that_is_gone_is_told_and_so_is_its_gap(watched: Any, on_call: OnCall) -> None:
     worker, watch = Worker(watched.engine), watch_of(watched)
-    writer = await InboxWriter.open(inbox_path(watched.directory), clock=watched.clock)
-    async with InboxReader.open(inbox_path(watched.directory)) as inbox:
+    writer = await InboxWriter.open(inbox_of(watched.place), clock=watched.clock)
+    async with InboxReader.open(inbox_of(watched.place)) as inbox:
         await watched.engine.applier.apply_pending(inbox)
         await worker._gaps.look(inbox)
         await writer.close()
@@ -258,8 +258,8 @@ async def test_a_receiver_that_is_gone_is_told_and_so_is_its_gap(watched: Any, o
         await pass_on(watch)
         assert on_call.heard == [("receiver", "open")]
         watched.update(watched.ids[0], first_name="Unheard")
-        async with await InboxWriter.open(inbox_path(watched.directory), clock=watched.clock):
-            watched.skip(LISTENS_AFTER.total_seconds())
+        async with await InboxWriter.open(inbox_of(watched.place), clock=watched.clock):
+            watched.skip(watched.patience)
             await worker._gaps.look(inbox)
             while await worker._sweep_if_due():
                 pass

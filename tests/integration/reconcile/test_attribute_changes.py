@@ -1,8 +1,6 @@
 """MIRROR_ATTRIBUTES changed on a mirror that is in use: what goes, goes at once; what is new is read."""
 
 import json
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +9,6 @@ import pytest
 from sync.merge.customers import ADDRESS_PARTS
 from sync.merge.doubts import Reason
 from sync.mirror import resubscription
-from sync.mirror.reader import mirror_path
 from sync.mirror.resubscription import WIDENED
 
 VIEWS = {
@@ -23,16 +20,8 @@ PHONES = ("phone", "mobile")
 ADDRESSES = tuple(f"{kind}_{part}" for kind in ("primary", "shipping") for part in ADDRESS_PARTS)
 
 
-def rows(shop: Any, query: str, *parameters: object) -> list[dict[str, Any]]:
-    """Ask as a reporting tool does."""
-    uri = mirror_path(shop.directory).absolute().as_uri() + "?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True)) as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(query, parameters)]
-
-
 def values(shop: Any, view: str, columns: tuple[str, ...]) -> set[Any]:
-    return {row[column] for row in rows(shop, VIEWS[view]) for column in columns}
+    return {row[column] for row in shop.rows(VIEWS[view]) for column in columns}
 
 
 async def in_use(shop: Any, **settings: str) -> None:
@@ -55,9 +44,9 @@ async def test_what_is_no_longer_subscribed_is_blanked_in_rows_and_history(shop:
     gone = (*PHONES, *ADDRESSES, "tags", "image", "accepts_marketing", "other")
     assert values(shop, "all_customers", gone) == {None}
     assert values(shop, "customer_versions", gone) == {None}
-    assert rows(shop, "SELECT * FROM customer_tags") == []
+    assert shop.rows("SELECT * FROM customer_tags") == []
     assert values(shop, "all_customers", ("first_name", "last_name", "email", "reference_id")) == kept
-    assert json.loads(rows(shop, "SELECT attributes FROM mirror_status")[0]["attributes"]) == [
+    assert json.loads(shop.rows("SELECT attributes FROM mirror_status")[0]["attributes"]) == [
         "name",
         "email",
     ]
@@ -66,16 +55,17 @@ async def test_what_is_no_longer_subscribed_is_blanked_in_rows_and_history(shop:
 async def test_changes_keep_what_is_still_subscribed(shop: Any) -> None:
     await in_use(shop)
     first = shop.ids[0]
-    query = "SELECT seq, kind, attributes, before, after FROM customer_changes WHERE customer_id = ?"
-    before = rows(shop, query, first)
+    columns = "seq, kind, attributes, before, after"
+    query = f"SELECT {columns} FROM customer_changes WHERE customer_id = ? ORDER BY seq"  # noqa: S608 - ours
+    before = shop.rows(query, first)
     await shop.reopen(MIRROR_ATTRIBUTES="name")
-    created, *_, phoned, renamed = after = rows(shop, query, first)
+    created, *_, phoned, renamed = after = shop.rows(query, first)
     assert [row["seq"] for row in after] == [row["seq"] for row in before]
     assert set(json.loads(created["after"])) == {"first_name", "last_name", "reference_id"}
     assert (json.loads(phoned["attributes"]), phoned["before"], phoned["after"]) == ([], "{}", "{}")
     assert json.loads(renamed["attributes"]) == ["name"]
     assert json.loads(renamed["after"]) == {"first_name": "Other"}
-    assert "02 1111" not in json.dumps(rows(shop, "SELECT * FROM _changes"))
+    assert "02 1111" not in json.dumps(shop.rows("SELECT * FROM _changes"))
 
 
 async def test_what_is_newly_subscribed_is_read_of_every_live_customer(shop: Any) -> None:
@@ -110,7 +100,7 @@ async def test_some_may_go_while_others_come(shop: Any) -> None:
     shop.skip(60)
     await shop.reconcile()
     assert shop.wrong == {}
-    assert rows(shop, "SELECT * FROM customer_tags")
+    assert shop.rows("SELECT * FROM customer_tags")
 
 
 async def test_a_delivery_completes_a_customer_that_was_widened(shop: Any) -> None:
@@ -119,7 +109,7 @@ async def test_a_delivery_completes_a_customer_that_was_widened(shop: Any) -> No
     first = shop.ids[0]
     shop.skip(60)
     await shop.deliver(shop.update(first, phone="02 2222 2222"))
-    (row,) = rows(shop, "SELECT phone, partial FROM customers WHERE id = ?", first)
+    (row,) = shop.rows("SELECT phone, partial FROM customers WHERE id = ?", first)
     assert (row["phone"], row["partial"]) == ("02 2222 2222", 0)
 
 

@@ -4,10 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from sync.kounta import Kounta, KountaError, KountaUnavailable, KountaWrongShape
 from sync.merge.doubts import Reason
 from sync.mirror.queue import waiting_doubts
+from sync.mirror.schema import SWEEPS
 from sync.reconcile.report import Report
 from sync.reconcile.sweep import RESUMABLE, ForeignListError, GaveWayError
 from sync.sandbox import Sandbox, Settings
@@ -188,7 +190,7 @@ async def test_a_sweep_that_was_left_at_another_address_starts_anew(
 ) -> None:
     await stop_after(quiet, 2, monkeypatch)
     async with quiet.engine.mirror.transaction() as connection:
-        await connection.exec_driver_sql("UPDATE _sweeps SET next_page = 'https://old.example/v1/page'")
+        await connection.execute(update(SWEEPS).values(next_page="https://old.example/v1/page"))
     assert (await quiet.engine.sweeper.sweep("schedule")).listed == 60
 
 
