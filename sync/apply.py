@@ -180,7 +180,7 @@ class Applier:
                         ahead.start(self._look_ahead(inbox, stretch.deliveries[-1].position))
                     await self._merge(batch, stretch.deliveries, again=False, readings=stretch.readings)
             except Exception as error:
-                if _is_no_fault(error):
+                if _is_no_fault(error) or not stretch.deliveries:  # it broke before any was looked at
                     raise
                 await self._apply_singly(stretch.deliveries, error, again=False)
             if gap is not None and not stretch.deliveries:
