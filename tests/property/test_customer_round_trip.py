@@ -5,23 +5,23 @@ Only NUL and lone surrogates do not, which no database here can store: they are 
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from receiver.database import Place, Server
 from sync.engine import Engine, open_engine
 from sync.kounta import Customer, Retries
-from sync.mirror.reader import mirror_path
 from sync.sandbox import Sandbox, Settings, serving
 from sync.settings import WorkerSettings
+from tests.databases import asked
+from tests.places import settings_of
 
 PARTS = ("address", "city", "state", "postal_code", "country")
 ODD = (
@@ -109,17 +109,31 @@ WHOLE: dict[str, Any] = {
 class Shop:
     """A local Kounta and a mirror of it, at work in a thread of their own."""
 
+    place: Place
     sandbox: Sandbox
     engine: Engine
     loop: asyncio.AbstractEventLoop
     over: asyncio.Event
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def place_of_all(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One place for all examples."""
+    directory = tmp_path_factory.mktemp("mirror")
+    if request.param == "sqlite":
+        yield directory
+        return
+    server = request.getfixturevalue("postgresql")
+    url = server.fresh()
+    yield Server(directory, url)
+    server.drop(url)
+
+
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(place_of_all: Place) -> Iterator[Shop]:
     ready: Future[Shop] = Future()
     with ThreadPoolExecutor(1) as thread:
-        at_work = thread.submit(asyncio.run, serve(tmp_path_factory.mktemp("mirror"), ready))
+        at_work = thread.submit(asyncio.run, serve(place_of_all, ready))
         futures: list[Future[Any]] = [ready, at_work]
         wait(futures, return_when=FIRST_COMPLETED)
         if not ready.done():
@@ -130,11 +144,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         at_work.result(30)
 
 
-async def serve(directory: Path, ready: Future[Shop]) -> None:
+async def serve(place: Place, ready: Future[Shop]) -> None:
     sandbox = Sandbox(Settings(requests_per_minute=1_000_000, unknown_fields="refused"), seed=7)
     async with serving(sandbox) as url:
         values: dict[str, Any] = {
-            "MIRROR_DATA_DIR": directory,
+            **settings_of(place),
             "KOUNTA_COMPANY_ID": 5678,
             "KOUNTA_CLIENT_ID": "sandbox-client",
             "KOUNTA_CLIENT_SECRET": "sandbox-secret",
@@ -142,7 +156,7 @@ async def serve(directory: Path, ready: Future[Shop]) -> None:
             "KOUNTA_REQUESTS_PER_MINUTE": 1_000_000,
         }
         async with open_engine(WorkerSettings(**values), "the test", retries=Retries.sleepless()) as engine:
-            shop = Shop(sandbox, engine, asyncio.get_running_loop(), asyncio.Event())
+            shop = Shop(place, sandbox, engine, asyncio.get_running_loop(), asyncio.Event())
             ready.set_result(shop)
             await shop.over.wait()
 
@@ -170,7 +184,7 @@ async def is_everywhere(shop: Shop, answered: Customer, expected: Mapping[str, A
     read = await shop.engine.kounta.customer(answered.id)
     assert read is not None
     assert carried(read) == truth
-    assert row(shop.engine.settings.data_dir, answered.id) == as_row(truth)
+    assert row(shop.place, answered.id) == as_row(truth)
     reference = truth["reference_id"]
     if reference.strip():
         assert [one.id for one in await shop.engine.kounta.customers_by_reference_id(reference)] == [
@@ -195,16 +209,15 @@ def as_row(truth: Mapping[str, Any]) -> dict[str, Any]:
     expected["accepts_marketing"] = None if truth["accepts_marketing"] is None else truth["accepts_marketing"]
     for kind in ("primary", "shipping"):
         expected |= {f"{kind}_{part}": (truth[f"{kind}_address"] or {}).get(part) for part in PARTS}
-    expected["other"] = {name: value for name, value in truth.items() if name not in known} or None
+    other = {name: value for name, value in truth.items() if name not in known} or None
+    expected["other"] = exact(json.dumps(other))
     return expected
 
 
-def row(directory: Path, customer_id: int) -> dict[str, Any]:
+def row(place: Place, customer_id: int) -> dict[str, Any]:
     """Give the customer's row as a reporting tool reads it, its JSON columns parsed."""
-    with closing(sqlite3.connect(f"{mirror_path(directory).as_uri()}?mode=ro", uri=True)) as mirror:
-        mirror.row_factory = sqlite3.Row
-        found = dict(mirror.execute("SELECT * FROM customers WHERE id = ?", [customer_id]).fetchone())
-    parsed = {name: found[name] and json.loads(found[name]) for name in ("tags", "other")}
+    (found,) = asked(place, "SELECT * FROM customers WHERE id = ?", customer_id)
+    parsed = {"tags": found["tags"] and json.loads(found["tags"]), "other": exact(found["other"] or "null")}
     if found["accepts_marketing"] is not None:
         parsed["accepts_marketing"] = bool(found["accepts_marketing"])
     columns = [
@@ -213,6 +226,11 @@ def row(directory: Path, customer_id: int) -> dict[str, Any]:
         *(f"{kind}_{part}" for kind in ("primary", "shipping") for part in PARTS),
     ]
     return {name: found[name] for name in columns} | parsed
+
+
+def exact(text: str) -> Any:
+    """Give JSON with its numbers as they are written: PostgreSQL writes 1e16 out, and Python reads an int."""
+    return json.loads(text, parse_int=Decimal, parse_float=Decimal)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
