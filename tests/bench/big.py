@@ -15,7 +15,9 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from sqlalchemy import create_engine, make_url
 
 from receiver.inbox import partitions
@@ -66,6 +68,7 @@ ROWS = (
     """INSERT INTO mirror._status (company_id, live, deleted, verified, partial, listed_complete, attributes,
       verifications_due) VALUES ({company}, {customers}, 0, {customers}, 0, true, '[]', 0)""",
 )
+OF_CUSTOMER = "the deliveries of a customer"
 QUESTIONS = {
     "deliveries behind a position (over all partitions)": "SELECT position, id, body FROM inbox.deliveries "
     "WHERE company_id = {company} AND position > {count} ORDER BY position LIMIT 3000",
@@ -76,7 +79,7 @@ QUESTIONS = {
     "3,000 known customers": "SELECT * FROM mirror._customers WHERE company_id = {company} AND id IN "
     "(SELECT CAST(value AS BIGINT) FROM jsonb_array_elements_text((SELECT jsonb_agg(n * 331) "
     "FROM generate_series(1, 3000) AS n)) AS value)",
-    "the deliveries of a customer": "SELECT * FROM mirror.delivery_verdicts WHERE company_id = {company} "
+    OF_CUSTOMER: "SELECT * FROM mirror.delivery_verdicts WHERE company_id = {company} "
     "AND customer_id = 12345 ORDER BY delivery_id DESC LIMIT 20",
     "the newest of all deliveries": "SELECT * FROM mirror.delivery_verdicts WHERE company_id = {company} "
     "ORDER BY delivery_id DESC LIMIT 20",
@@ -111,18 +114,28 @@ async def compare(server: Durable, names: dict[str, int], batch: int, rounds: in
     taking: dict[str, list[float]] = {"small": [], "big": []}
     applying: dict[str, list[float]] = {"small": [], "big": []}
     used: dict[str, list[float]] = {"small": [], "big": []}
+    used_to_take: dict[str, list[float]] = {"small": [], "big": []}
     for turn in range(rounds + 1):
         for database in ("small", "big") if turn % 2 else ("big", "small"):
             server.ask("CHECKPOINT")
             url, apart = server.at(database), 3 * names["customers"] // batch
+            before = server.processor_seconds()
             took = fill(url, 1, batch, batch // 3, first=turn * batch, apart=apart)
+            processor = server.processor_seconds() - before
             drained = await drain(server, database, 1, 1, HERE)
             if not turn:
                 continue  # so far the empty one knew nobody
             taking[database].append(took)
+            used_to_take[database].append(processor)
             applying[database].append(drained.seconds)
             used[database].append(drained.of_server)
-    for what, times in (("taken", taking), ("applied", applying), ("server's time to apply", used)):
+    measured = {
+        "taken": taking,
+        "server's time to take": used_to_take,
+        "applied": applying,
+        "server's time to apply": used,
+    }
+    for what, times in measured.items():
         ratios = [small / big for small, big in zip(times["small"], times["big"], strict=True)]
         say(
             f"{what:<24} {statistics.median(ratios):>6.2f} of the speed when empty "
@@ -131,10 +144,18 @@ async def compare(server: Durable, names: dict[str, int], batch: int, rounds: in
 
 
 def plans(server: Durable, names: dict[str, int]) -> None:
-    for what, question in QUESTIONS.items():
-        say(f"\n-- {what}")
-        for (line,) in server.ask(PLAN + question.format(**names), "big"):
-            say(str(line))
+    with psycopg.connect(server.at("big")) as connection:
+        for what, question in QUESTIONS.items():
+            show(connection, what, question.format(**names))
+        connection.execute("DROP INDEX mirror._delivery_verdicts_by_customer")
+        show(connection, f"{OF_CUSTOMER}, without their index", QUESTIONS[OF_CUSTOMER].format(**names))
+        connection.rollback()
+
+
+def show(connection: psycopg.Connection[Any], what: str, question: str) -> None:
+    say(f"\n-- {what}")
+    for (line,) in connection.execute(f"{PLAN}{question}".encode()):
+        say(str(line))
 
 
 async def main(options: argparse.Namespace) -> None:
