@@ -12,17 +12,22 @@ import uvicorn
 
 from receiver import webhook
 from receiver.app import create_app
+from receiver.database import Place, directory_of, inbox_of
 from receiver.doorbell import Doorbell
 from receiver.inbox import Delivery, InboxReader, InboxWriter
 from receiver.local import connect_locally
 from receiver.server import Protocol
 from receiver.settings import ReceiverSettings
 from receiver.signature import sign
+from tests.places import settings_of
 
 COMPANY = 5678
 URL = f"/webhooks/{COMPANY}/customers/updated"
 BODY = b'{"id": 389427, "first_name": "Jamie"}'
 MEBIBYTE = 1024 * 1024
+
+REFUSED = pytest.mark.parametrize("database_kind", ["sqlite"])
+"""What is refused comes to no store, and is the same with each."""
 
 
 def signed(body: bytes, token: bytes = b"new") -> dict[str, str]:
@@ -50,12 +55,13 @@ class Receiver:
 
 
 @pytest.fixture
-async def receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
-    monkeypatch.chdir(tmp_path)
+async def receiver(place: Place, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
+    monkeypatch.chdir(directory_of(place))
+    for name, value in settings_of(place).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("KOUNTA_COMPANY_ID", str(COMPANY))
     monkeypatch.setenv("KOUNTA_SIGNATURE_TOKENS", "old,new")
     monkeypatch.setenv("MIRROR_QUEUE_LIMIT", "2")
-    monkeypatch.delenv("MIRROR_DATA_DIR", raising=False)
     app = create_app(ReceiverSettings.load())
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
@@ -65,7 +71,7 @@ async def receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
             serving = asyncio.create_task(server._serve([listener]))
             async with (
                 httpx2.AsyncClient(base_url=f"http://127.0.0.1:{address[1]}", trust_env=False) as http,
-                InboxReader.open(tmp_path / "data" / "inbox.db") as inbox,
+                InboxReader.open(inbox_of(place)) as inbox,
             ):
                 yield Receiver(http, inbox, app.state.inbox, address)
             server.should_exit = True
@@ -134,6 +140,7 @@ async def test_only_headers_that_carry_no_secret_are_stored(receiver: Receiver) 
     }
 
 
+@REFUSED
 @pytest.mark.parametrize(
     ("method", "url", "expected"),
     [
@@ -163,6 +170,7 @@ async def test_what_is_not_here_is_told(
         assert set(answer.headers["allow"].split(", ")) == allowed
 
 
+@REFUSED
 async def test_the_first_reason_of_the_table_is_the_answer(receiver: Receiver) -> None:
     """Each request is wrong in all the ways that come after the one that is told."""
     big = b"x" * (MEBIBYTE + 1)
@@ -189,6 +197,7 @@ async def test_a_body_over_a_mebibyte_is_refused_however_it_comes(receiver: Rece
     assert await receiver.stored() == []
 
 
+@REFUSED
 async def test_a_body_that_says_it_is_too_large_is_not_waited_for(receiver: Receiver) -> None:
     head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {10**12}\r\n\r\n"
     assert (await receiver.raw(head.encode())).startswith(b"HTTP/1.1 413")
@@ -211,6 +220,7 @@ async def test_what_does_not_verify_is_not_stored(
     assert await receiver.stored() == []
 
 
+@REFUSED
 async def test_a_body_too_slow_ends_the_connection(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +241,7 @@ async def test_a_client_that_leaves_before_its_body_is_here_leaves_nothing(recei
     assert [delivery.body for delivery in await receiver.stored()] == [BODY]
 
 
+@REFUSED
 async def test_what_is_no_http_is_refused_in_the_same_shape(receiver: Receiver) -> None:
     answer = await receiver.raw(b"hello?\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400")
@@ -244,6 +255,7 @@ async def set_writes(writer: InboxWriter, refused: str) -> None:
     await asyncio.get_running_loop().run_in_executor(writer._store._thread, act)
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])  # what takes a server's place then: test_spool.py
 async def test_a_store_that_fails_is_unavailable_until_it_does_not(receiver: Receiver) -> None:
     await set_writes(receiver.writer, "ON")
     answer = await receiver.http.post(URL, content=BODY, headers=signed(BODY))
@@ -269,6 +281,7 @@ async def test_a_full_queue_is_unavailable_only_to_what_verifies(receiver: Recei
     assert (await receiver.http.post(URL, content=BODY)).status_code == 401
 
 
+@REFUSED
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 async def test_health_is_asked_with_get_or_head(receiver: Receiver, path: str) -> None:
     assert (await receiver.http.get(path)).status_code == 200
@@ -286,13 +299,14 @@ async def test_refusals_are_counted_by_reason(receiver: Receiver) -> None:
 
 
 async def test_a_delivery_rings_the_workers_bell(receiver: Receiver, tmp_path: Path) -> None:
-    async with Doorbell(tmp_path / "data", "worker") as doorbell:
+    async with Doorbell(tmp_path, "worker") as doorbell:
         await receiver.http.post(URL, content=BODY)
         assert not await doorbell.wait(0.01)
         await receiver.http.post(URL, content=BODY, headers=signed(BODY))
         assert await doorbell.wait(5)
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])  # on a server whole partitions go, once all may
 async def test_the_worker_asks_the_receiver_to_forget(receiver: Receiver, tmp_path: Path) -> None:
     for _ in range(3):
         await receiver.http.post(URL, content=BODY, headers=signed(BODY))
@@ -303,7 +317,7 @@ async def test_the_worker_asks_the_receiver_to_forget(receiver: Receiver, tmp_pa
         "before": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
         "keep": [kept.id],
     }
-    client = connect_locally(tmp_path / "data", "receiver")
+    client = connect_locally(tmp_path, "receiver")
     assert client is not None
     async with client:
         assert (await client.post("/forget", json=asked)).json() == {"forgotten": 1}
