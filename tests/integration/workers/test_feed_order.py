@@ -83,3 +83,19 @@ async def test_a_number_is_not_seen_before_a_lower_one_that_is_not_committed(
         await crew.until_one_waits_for_a_lock()
         assert not second.done()
     await second
+
+
+async def test_the_reader_of_these_tests_misses_a_number_that_is_seen_late(crew: Any) -> None:
+    """Two that store without a lock, of whom the second commits first: what the tests above would find."""
+    statement = (
+        b"INSERT INTO inbox.deliveries (company_id, id, position, topic, received_at, headers, body) "
+        b"VALUES (5678, %s, %s, 'customers/updated', now(), '{}', '{}')"
+    )
+    await crew.receiver()
+    connecting = psycopg.AsyncConnection.connect
+    async with await connecting(crew.place.url) as first, await connecting(crew.place.url) as second:
+        await first.execute(statement, ["one", 1])
+        await second.execute(statement, ["two", 2])
+        await second.commit()
+        assert await follow(crew.place, QUERIES["position"], 2) == [2]
+        await first.commit()
