@@ -27,6 +27,8 @@ LOOKED_BACK: Final = timedelta(days=2)
 """So old may the last sign of a run of several be that is looked at."""
 SILENT_AFTER: Final = timedelta(seconds=90)
 """Three heartbeats of a receiver: one of several that gives no sign for longer was killed."""
+SEEN_ALL_ALONG: Final = timedelta(seconds=4 * LOOK_SECONDS)
+"""Looks no further apart than that are one look that goes on."""
 TOGETHER: Final = timedelta(seconds=60)
 """Starts within this time are one gap, and the next one is noticed no sooner: several restarts, one sweep."""
 
@@ -103,6 +105,7 @@ class Gaps:
         self._clock = clock
         self._before_mended = before_mended
         self._looked_at: datetime | None = None
+        self._looking_since = clock() - HEARTBEAT
         self._to_mend = True
 
     async def look(self, inbox: InboxReader) -> Outage | None:
@@ -113,6 +116,8 @@ class Gaps:
         now = self._clock()
         if self._looked_at is not None and abs(now - self._looked_at) < timedelta(seconds=LOOK_SECONDS):
             return None
+        if self._looked_at is not None and abs(now - self._looked_at) > SEEN_ALL_ALONG:
+            self._looking_since = now
         self._looked_at = now
         progress = self._mirror.progress
         newest = await inbox.newest_start()
@@ -159,7 +164,9 @@ class Gaps:
         fresh = [run for run in runs if run.number > progress.starts_seen]
         lately = gap is not None and gap.until is not None and abs(now - gap.noticed_at) < TOGETHER
         ages = [abs(now - run.started_at) for run in fresh]
-        if lately or (ages and min(ages) < SILENT_AFTER and max(ages) < SILENT_AFTER + TOGETHER):
+        resumed = now - self._looking_since < HEARTBEAT  # while PostgreSQL was away nobody could give a sign
+        waits = bool(ages) and min(ages) < SILENT_AFTER and max(ages) < SILENT_AFTER + TOGETHER
+        if lately or resumed or waits:
             return None, looked  # others may have listened: their next sign will tell
         outage = outage_of_several(runs, progress.starts_seen, gap.until if gap else None, now)
         outage = outage or outage_of(None, (), failed)

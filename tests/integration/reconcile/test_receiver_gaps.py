@@ -11,7 +11,7 @@ import structlog
 
 from receiver.database import inbox_of
 from receiver.inbox import InboxReader, InboxWriter
-from sync.gaps import TOGETHER
+from sync.gaps import LISTENS_AFTER, TOGETHER
 from sync.mirror.gaps import newest_gap
 from sync.mirror.store import Mirror
 from sync.worker import Worker
@@ -32,11 +32,12 @@ async def restart(shop: Any, down: float) -> None:
 
 async def look(shop: Any, worker: Worker | None = None) -> Worker:
     """Let a worker apply what is pending and look at what the receiver has noted, once it may."""
-    shop.skip(shop.patience)
     worker = worker or Worker(shop.engine)
     async with InboxReader.open(inbox_of(shop.place)) as inbox:
-        await shop.engine.applier.apply_pending(inbox)
-        await worker._gaps.look(inbox)
+        for _ in range(int(shop.patience // LISTENS_AFTER.total_seconds())):
+            shop.skip(LISTENS_AFTER.total_seconds())
+            await shop.engine.applier.apply_pending(inbox)
+            await worker._gaps.look(inbox)
     return worker
 
 
