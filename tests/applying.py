@@ -14,7 +14,7 @@ from sync.merge.customers import Subscription
 from sync.merge.doubts import Timing
 from sync.merge.snapshots import Lens
 from sync.mirror.store import BusyElsewhere, Mirror, MirrorStore
-from sync.process import APPLYING_AT_ONCE, FIRST_BUSY_SECONDS
+from sync.process import APPLYING_AT_ONCE, FIRST_BUSY_SECONDS, LONGEST_BUSY_SECONDS
 from sync.worker import POLL_SECONDS
 
 FIRST_COMPANY = 5001
@@ -24,13 +24,16 @@ async def apply(applier: Applier, view: InboxView, turns: asyncio.Semaphore) -> 
     """Do as a worker's process does for each company, but that no bell rings."""
     reader = await view.reader()
     assert reader is not None
+    pause = FIRST_BUSY_SECONDS
     while True:
         try:
             async with turns:
                 applied = await applier.apply_next(reader, wait=False)
         except BusyElsewhere:
-            await asyncio.sleep(FIRST_BUSY_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_BUSY_SECONDS)
         else:
+            pause = FIRST_BUSY_SECONDS
             if not applied:
                 await asyncio.sleep(POLL_SECONDS)
 
@@ -45,7 +48,11 @@ async def main(url: str, companies: int) -> None:
         lens = Lens(company_id, subscription, timing.window)
         appliers.append(Applier(mirror, lens, timing, lambda: datetime.now(UTC)))
     async with InboxView(place) as view:
-        await view.reader()
+        reader = await view.reader()
+        assert reader is not None
+        for applier in appliers:  # once for each company: a start, not what is measured
+            await applier.check_identity(reader)
+            applier._inbox = reader
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.readline)
