@@ -196,7 +196,8 @@ def migrate(database: Database, script_location: str) -> None:
     """Bring the schema of `database` to this version, all or nothing; it is made if it is missing.
 
     `script_location` is Alembic's, as in "receiver:inbox/migrations". Whoever calls holds the `Ownership` of
-    a file and has no other connection to it. Raises `NewerDatabase` or `MigrationFailed`.
+    a file and has no other connection to it. Raises `NewerDatabase` or `MigrationFailed`, and
+    what `is_unavailable` knows when a server is away.
     """
     from alembic import command
     from alembic.config import Config
@@ -218,6 +219,8 @@ def migrate(database: Database, script_location: str) -> None:
         except MirrorError:
             raise
         except Exception as error:
+            if isinstance(database, Schema) and is_unavailable(error):
+                raise  # nothing is known of its schema: the server cannot be reached
             reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
             raise MigrationFailed(
                 f"The schema of {database} could not be brought to version {head}: "

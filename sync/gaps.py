@@ -74,9 +74,7 @@ def outage_of_several(
         run
         for run in runs
         if run.number > seen
-        and not any(
-            other.started_at < run.started_at < other.last_sign for other in runs if other is not run
-        )
+        and not any(other.started_at < run.started_at < other.last_sign for other in runs if other is not run)
     ]
     if alone:
         before = [run.last_sign for run in runs if run.started_at < alone[0].started_at]

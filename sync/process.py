@@ -16,8 +16,9 @@ from typing import Final
 import structlog
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from receiver.database import is_unavailable
+from receiver.database import Server, is_unavailable
 from receiver.errors import MirrorError
 from receiver.following import Companies
 from receiver.inbox import InboxReader
@@ -360,11 +361,27 @@ def _owns(settings: WorkerSettings, stack: AsyncExitStack) -> bool:
 
 @asynccontextmanager
 async def _opened(settings: WorkerSettings) -> AsyncIterator[MirrorStore]:
-    store = await asyncio.to_thread(MirrorStore.open, settings.place, PURPOSE)
+    """Open the store; a server that is away is waited for, as the receiver does."""
+    away = is_unavailable if isinstance(settings.place, Server) else _never
+    policy = AsyncRetrying(
+        retry=retry_if_exception(away),
+        wait=wait_random_exponential(multiplier=0.5, max=LONGEST_OUTAGE_PAUSE.total_seconds()),
+        before_sleep=_tell_of_waiting,
+    )
+    store: MirrorStore = await policy(asyncio.to_thread, MirrorStore.open, settings.place, PURPOSE)
     try:
         yield store
     finally:
         await store.close()
+
+
+def _never(_error: BaseException) -> bool:
+    return False
+
+
+def _tell_of_waiting(state: RetryCallState) -> None:
+    error = state.outcome and state.outcome.exception()
+    _log.warning(f"The database cannot be used yet, and is waited for: {error}", action="store_unavailable")
 
 
 async def _applier_of(settings: WorkerSettings, store: MirrorStore) -> Applier:

@@ -204,9 +204,7 @@ async def status_of(settings: MirrorSettings, now: datetime) -> Status:
     )
 
 
-async def _pending(
-    reader: InboxReader, company_id: int, figures: Figures | None, now: datetime
-) -> Pending:
+async def _pending(reader: InboxReader, company_id: int, figures: Figures | None, now: datetime) -> Pending:
     """Look at what came behind `figures`; while they are of another inbox, all of this one is pending."""
     known = figures is not None and figures.progress.inbox_id in {None, await reader.identity()}
     position = figures.progress.position if figures is not None and known else 0

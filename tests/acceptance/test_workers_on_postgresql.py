@@ -267,3 +267,15 @@ async def test_a_worker_outlives_a_restart_and_an_outage_of_postgresql(shop: Any
         assert street.asked("SELECT sum(count) FROM mirror._verdict_counts") == 6
         assert (await worker.stops())[0] == 0
         assert not any(line["action"] == "loop_broken" for line in worker.log)
+
+
+async def test_a_worker_that_starts_while_postgresql_is_away_waits_for_it(shop: Any) -> None:
+    await shop.open(3)
+    with Cluster() as cluster:
+        shop.settings["DATABASE_URL"] = cluster.url_of("postgres")
+        cluster.stop()
+        worker = await shop.start("worker", MIRROR_DATA_DIR="one")
+        await worker.says("store_unavailable")
+        cluster.start()
+        await worker.says("sweep_complete")
+        assert (await worker.stops())[0] == 0
