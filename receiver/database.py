@@ -105,7 +105,7 @@ class UTCDateTime(TypeDecorator[datetime]):
             return utc_text(value)
         if value.tzinfo is None:
             raise ValueError(f"{value!r} has no time zone: a time that is stored must be aware.")
-        return value.astimezone(UTC)
+        return value.astimezone(UTC).replace(microsecond=value.microsecond // 1000 * 1000)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:

@@ -9,8 +9,8 @@ from pydantic_settings import NoDecode
 
 from receiver.errors import SettingsError
 from receiver.settings import ReceiverSettings, Settings, comma_separated, usable_url
-from sync.kounta import API_URL
-from sync.kounta.origin import is_loopback
+from sync.kounta import API_URL, KountaRefused
+from sync.kounta.origin import Origin, is_loopback
 from sync.merge.customers import ATTRIBUTES, Subscription
 from sync.merge.doubts import Timing
 from sync.reconcile.deletions import Brake
@@ -48,6 +48,15 @@ def _watcher(address: SecretStr) -> SecretStr:
     if url.scheme not in {"http", "https"} or not url.hostname or not _has_port(url):
         raise ValueError("it should be something like https://watch.example.com/mirror")
     return SecretStr(address.get_secret_value().strip())
+
+
+def _upstream(address: str) -> str:
+    """Check Kounta's address as the client does, before anything starts."""
+    try:
+        Origin(address)
+    except KountaRefused as error:
+        raise SettingsError(str(error)) from None
+    return address
 
 
 def _page(text: str) -> str:
@@ -142,7 +151,9 @@ class MirrorSettings(Settings):
 class WorkerSettings(MirrorSettings):
     """What it takes to ask Kounta."""
 
-    api_url: str = Field(API_URL, alias="KOUNTA_API_URL", description="Kounta's address, without /v1")
+    api_url: Annotated[str, AfterValidator(_upstream)] = Field(
+        API_URL, alias="KOUNTA_API_URL", description="Kounta's address, without /v1"
+    )
     client_id: str = Field(alias="KOUNTA_CLIENT_ID", min_length=1, description="the application's client id")
     client_secret: SecretStr = Field(
         alias="KOUNTA_CLIENT_SECRET", min_length=1, description="the application's client secret"

@@ -89,7 +89,7 @@ async def test_a_missing_setting_is_named(tmp_path: Path, command: str, name: st
         ("worker", "MIRROR_RETENTION_DAYS", "0"),
         ("worker", "KOUNTA_API_URL", "api.kounta.com"),
         ("worker", "KOUNTA_API_URL", "http://api.kounta.com"),
-        ("status", "DATABASE_URL", "postgresql://somewhere"),
+        ("status", "DATABASE_URL", "mysql://somewhere"),
     ],
 )
 async def test_a_malformed_setting_is_named(tmp_path: Path, command: str, name: str, value: str) -> None:
