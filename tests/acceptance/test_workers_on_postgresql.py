@@ -163,15 +163,13 @@ def pooled(street: Street, tmp_path: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     place = Path(sockets)
-    configuration = tmp_path / "pgbouncer.ini"
+    configuration = place / f"pgbouncer-{port}.ini"  # it runs as the user of the server
     configuration.write_text(
         f"[databases]\n* = host={sockets} user={url.username}\n[pgbouncer]\n"
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
         "pool_mode = transaction\ndefault_pool_size = 4\nserver_reset_query_always = 1\n"
         "server_reset_query = DISCARD ALL\n"
     )
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)  # it runs as the user of the server
     with (tmp_path / "pgbouncer.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - the pooler under test
             [program, configuration], user=place.stat().st_uid, stdout=log, stderr=log
