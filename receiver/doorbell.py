@@ -21,13 +21,34 @@ def _note(directory: Path, name: str) -> Path:
     return directory / f"{name}.wake"
 
 
+class Bell:
+    """Rings in one process, for the one who waits there."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake who waits, or will."""
+        self._rung.set()
+
+    async def wait(self, timeout: float | None) -> bool:  # noqa: ASYNC109 - a wait that ends is no error here
+        """Wait for a ring, at most `timeout` seconds, and give whether it rang; before counts too."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._rung.wait()
+        except TimeoutError:
+            return False
+        self._rung.clear()
+        return True
+
+
 class Doorbell:
     """The bell of `name` in `directory`, for the one process that owns that name there."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
         self._name = name
-        self._rung = asyncio.Event()
+        self._bell = Bell()
         self._stack = ExitStack()
 
     async def __aenter__(self) -> Self:
@@ -46,19 +67,13 @@ class Doorbell:
         self._stack.close()
 
     async def wait(self, timeout: float | None) -> bool:  # noqa: ASYNC109 - a wait that ends is no error here
-        """Wait for a ring, at most `timeout` seconds, and give whether it rang; before counts too."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._rung.wait()
-        except TimeoutError:
-            return False
-        self._rung.clear()
-        return True
+        """Wait for a ring as `Bell` does."""
+        return await self._bell.wait(timeout)
 
     def _hear(self, listener: socket.socket) -> None:
         try:
             while listener.recv(1):
-                self._rung.set()
+                self._bell.ring()
         except BlockingIOError:
             return
 

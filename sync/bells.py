@@ -9,7 +9,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from receiver.database import Place, Server, directory_of, is_unavailable
-from receiver.doorbell import Doorbell
+from receiver.doorbell import Bell, Doorbell
 from receiver.inbox import notices
 from sync.mirror.store import OWNER
 
@@ -17,27 +17,6 @@ AGAIN_SECONDS: Final = 0.1
 """Between the end of a session that listened and the next one."""
 
 _log = structlog.get_logger()
-
-
-class CompanyBell:
-    """Rings when deliveries of one company may have come."""
-
-    def __init__(self) -> None:
-        self._rung = asyncio.Event()
-
-    def ring(self) -> None:
-        """Wake who waits, or will."""
-        self._rung.set()
-
-    async def wait(self, timeout: float | None) -> bool:  # noqa: ASYNC109 - a wait that ends is no error here
-        """Wait for a ring, at most `timeout` seconds, and give whether it rang; before counts too."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._rung.wait()
-        except TimeoutError:
-            return False
-        self._rung.clear()
-        return True
 
 
 class Bells:
@@ -50,10 +29,10 @@ class Bells:
         """`listen_url` is where PostgreSQL is reached without a pooler; None: it is the place's."""
         self._place = place
         self._listen_url = listen_url
-        self._bells: defaultdict[int, CompanyBell] = defaultdict(CompanyBell)
+        self._bells: defaultdict[int, Bell] = defaultdict(Bell)
         self._listening: asyncio.Task[None] | None = None
 
-    def of(self, company_id: int) -> CompanyBell:
+    def of(self, company_id: int) -> Bell:
         """Give a company's bell; one for whoever waits for it."""
         return self._bells[company_id]
 

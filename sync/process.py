@@ -16,7 +16,13 @@ from typing import Final
 import structlog
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    retry_never,
+    wait_random_exponential,
+)
 
 from receiver.database import Server, is_unavailable
 from receiver.errors import MirrorError
@@ -362,9 +368,8 @@ def _owns(settings: WorkerSettings, stack: AsyncExitStack) -> bool:
 @asynccontextmanager
 async def _opened(settings: WorkerSettings) -> AsyncIterator[MirrorStore]:
     """Open the store; a server that is away is waited for, as the receiver does."""
-    away = is_unavailable if isinstance(settings.place, Server) else _never
     policy = AsyncRetrying(
-        retry=retry_if_exception(away),
+        retry=retry_if_exception(is_unavailable) if isinstance(settings.place, Server) else retry_never,
         wait=wait_random_exponential(multiplier=0.5, max=LONGEST_OUTAGE_PAUSE.total_seconds()),
         before_sleep=_tell_of_waiting,
     )
@@ -373,10 +378,6 @@ async def _opened(settings: WorkerSettings) -> AsyncIterator[MirrorStore]:
         yield store
     finally:
         await store.close()
-
-
-def _never(_error: BaseException) -> bool:
-    return False
 
 
 def _tell_of_waiting(state: RetryCallState) -> None:

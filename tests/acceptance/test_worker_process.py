@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sync.bells import CompanyBell
+from receiver.doorbell import Bell
 from sync.engine import open_engine
 from sync.inbox import InboxView
 from sync.settings import WorkerSettings
@@ -290,7 +290,7 @@ async def test_a_bug_in_any_loop_ends_all_of_them(
             patched.setattr(part, broken)
             with pytest.raises(ExceptionGroup) as ended:
                 async with asyncio.timeout(10), InboxView(engine.settings.place) as inbox:
-                    await Worker(engine).work(inbox, CompanyBell())
+                    await Worker(engine).work(inbox, Bell())
     (error,) = ended.value.exceptions
     assert f"in its loop {loop!r} (BugError" in str(error)
 
