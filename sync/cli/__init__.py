@@ -86,7 +86,7 @@ def explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, KountaError | ForeignListError):
         return str(error), FAILED
     if is_unavailable(error):
-        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]  # psycopg goes on with a question
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]  # one sentence
         return f"The database cannot be used: {reason}. Nothing is lost; mend that and start again.", FAILED
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}:{place.lineno}"
