@@ -16,12 +16,13 @@ from sync.mirror.schema import METADATA
 def differences(one: Place, other: Place) -> dict[str, tuple[Any, Any]]:
     """Give the tables that differ: name -> the rows that only one has, and those that only the other has."""
     return {
-        **_differing(inbox_of(one), inbox_of(other), list(inbox_tables.tables.values())),
-        **_differing(mirror_of(one), mirror_of(other), list(METADATA.tables.values())),
+        **differing(inbox_of(one), inbox_of(other), list(inbox_tables.tables.values())),
+        **differing(mirror_of(one), mirror_of(other), list(METADATA.tables.values())),
     }
 
 
-def _differing(one: Database, other: Database, tables: list[Table]) -> dict[str, tuple[Any, Any]]:
+def differing(one: Database, other: Database, tables: list[Table]) -> dict[str, tuple[Any, Any]]:
+    """Give those of these tables that differ, as `differences` does."""
     found = {}
     with _looking(one) as here, _looking(other) as there:
         for table in tables:

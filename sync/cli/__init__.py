@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from receiver.errors import MirrorError
+from sync.cli.backup import backup
 from sync.cli.changes import changes
 from sync.cli.customers import customers
 from sync.cli.deliveries import deliveries
@@ -18,6 +19,7 @@ from sync.cli.history import history
 from sync.cli.init import init
 from sync.cli.login import login
 from sync.cli.migrate import migrate
+from sync.cli.rebuild import rebuild
 from sync.cli.receiver import receiver
 from sync.cli.reconcile import reconcile
 from sync.cli.sandbox import sandbox
@@ -44,6 +46,8 @@ for command in (
     explain,
     history,
     changes,
+    backup,
+    rebuild,
     migrate,
     sandbox,
     demo,

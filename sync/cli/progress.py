@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_STAGES = {"list": "Listing customers", "read": "Reading customers"}
+_STAGES = {"list": "Listing customers", "read": "Reading customers", "replay": "Applying deliveries again"}
 
 
 class Bar:

@@ -1,17 +1,25 @@
 """The command `reconcile`: a sweep and the reads it asks for, awaited."""
 
+from __future__ import annotations
+
 import json as json_format
 import sys
-from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, aclosing
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
 
 from receiver.errors import MirrorError
-from sync.cli.company import Company
+from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
 from sync.cli.owner import follow, worker_client
 from sync.cli.progress import Bar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Sequence
+
+    import httpx2
+
+    from sync.engine import Engine
 
 
 async def reconcile(
@@ -41,17 +49,16 @@ async def reconcile(
 
     settings = WorkerSettings.load(company)
     asked = {"deep": deep, "customer_id": customer, "allow_deletes": allow_deletes}
-    report, why = await _report(settings, asked)
-    sys.stdout.write(json_format.dumps(report) + "\n" if json else _table(report))
-    complaints = list(_complaints(report, why, customer))
-    sys.stderr.write("".join(f"{complaint}\n" for complaint in complaints))
-    return int(bool(complaints))
-
-
-async def _report(settings: Any, asked: dict[str, Any]) -> tuple[dict[str, int], str]:
-    """Have it done, by the worker if one runs, and give the report and why the first that failed did."""
     client = worker_client(settings)
     lines = _by_ourselves(settings, asked) if client is None else follow(client, "/reconcile", asked)
+    report, why = await awaited(client, lines)
+    return print_report(report, list(_complaints(report, why, customer)), json=json)
+
+
+async def awaited(
+    client: httpx2.AsyncClient | None, lines: AsyncGenerator[dict[str, Any], None]
+) -> tuple[dict[str, int], str]:
+    """Show how far a reconciliation has come, and give its report and why the first that failed did."""
     async with AsyncExitStack() as stack:
         if client is not None:
             await stack.enter_async_context(client)
@@ -66,7 +73,24 @@ async def _report(settings: Any, asked: dict[str, Any]) -> tuple[dict[str, int],
     raise MirrorError("The worker ended before the reconciliation did. See its log, and try again.")
 
 
-def _complaints(report: dict[str, int], why: str, customer: int | None) -> Iterator[str]:
+async def apply_what_waits(engine: Engine) -> None:
+    """Apply what is pending, as a worker would have done by now."""
+    from sync.inbox import InboxView
+
+    async with InboxView(engine.settings.place) as inbox:
+        reader = await inbox.reader()
+        if reader is not None:
+            await engine.applier.apply_pending(reader)
+
+
+def print_report(report: dict[str, int], complaints: Sequence[str], *, json: bool) -> int:
+    """Print a report and what was left undone; give the exit code."""
+    sys.stdout.write(json_format.dumps(report) + "\n" if json else _table(report))
+    sys.stderr.write("".join(f"{complaint}\n" for complaint in complaints))
+    return int(bool(complaints))
+
+
+def complaints_of(report: dict[str, int], why: str) -> Iterator[str]:
     """Say what was left undone, a sentence each, and what to do."""
     if held := report["held_deletes"]:
         yield (
@@ -75,6 +99,10 @@ def _complaints(report: dict[str, int], why: str, customer: int | None) -> Itera
         )
     if failed := report["failed"]:
         yield f"Customers that could not be read: {failed}. The first one: {why}"
+
+
+def _complaints(report: dict[str, int], why: str, customer: int | None) -> Iterator[str]:
+    yield from complaints_of(report, why)
     if customer is not None and not any(report[name] for name in _KNOWN):
         yield f"Neither Kounta nor the mirror knows a customer {customer}."
 
@@ -83,13 +111,9 @@ async def _by_ourselves(settings: Any, asked: dict[str, Any]) -> AsyncGenerator[
     """Do it in this process, which owns the mirror meanwhile: no worker runs."""
     from sync.console.api import Reconcile, reconciliation
     from sync.engine import open_engine
-    from sync.inbox import InboxView
 
     async with open_engine(settings, "kounta-mirror reconcile") as engine:
-        async with InboxView(settings.place) as inbox:
-            reader = await inbox.reader()
-            if reader is not None:
-                await engine.applier.apply_pending(reader)
+        await apply_what_waits(engine)
         async with aclosing(reconciliation(engine, Reconcile.model_validate(asked))) as lines:
             async for line in lines:
                 yield line

@@ -23,6 +23,7 @@ from sync.engine import Engine
 from sync.kounta import KountaError
 from sync.merge.customers import CustomerId
 from sync.mirror.deliveries import Wanted
+from sync.rebuild import rebuilding
 from sync.reconcile.report import Report, Request, Step
 from sync.reconcile.sweep import ForeignListError
 from sync.replay import rehearse, replay
@@ -58,10 +59,10 @@ def create_api(engine: Engine) -> Starlette:
     """Make the application of the worker's local socket.
 
     `POST /reconcile` answers JSON lines: `{"stage", "done", "total"}` while it goes on, then
-    `{"report", "why"}` (why the first of the failed ones did, or "") or `{"error"}`. `POST /replay` answers
-    `{"verdicts": {id: verdict}, "before": {id: verdict}, "missing": [id]}`, and so does `/rehearse`, which
-    changes nothing. `/webhooks/…` is the registration, `/customers/…` what is asked of upstream,
-    `/login/…` new credentials.
+    `{"report", "why"}` (why the first of the failed ones did, or "") or `{"error"}`; `POST /rebuild`, too.
+    `POST /replay` answers `{"verdicts": {id: verdict}, "before": {id: verdict}, "missing": [id]}`, and so
+    does `/rehearse`, which changes nothing. `/webhooks/…` is the registration, `/customers/…` what is asked
+    of upstream, `/login/…` new credentials.
     """
 
     async def reconcile(request: HttpRequest) -> Response:
@@ -70,6 +71,10 @@ def create_api(engine: Engine) -> Starlette:
         except ValidationError as error:
             return _wrong(error)
         return StreamingResponse(_lines(reconciliation(engine, asked)), media_type="application/jsonl")
+
+    async def rebuild(_request: HttpRequest) -> Response:
+        made = rebuilding(engine, reconciliation(engine, Reconcile(deep=True)))
+        return StreamingResponse(_lines(made), media_type="application/jsonl")
 
     async def replay_deliveries(request: HttpRequest) -> dict[str, Any]:
         asked = Replay.model_validate_json(await request.body())
@@ -82,6 +87,7 @@ def create_api(engine: Engine) -> Starlette:
     return Starlette(
         routes=[
             Route("/reconcile", reconcile, methods=["POST"]),
+            Route("/rebuild", rebuild, methods=["POST"]),
             Route("/replay", answering(replay_deliveries), methods=["POST"]),
             Route("/rehearse", answering(rehearse_deliveries), methods=["POST"]),
             *webhook_routes(engine),

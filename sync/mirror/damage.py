@@ -1,0 +1,118 @@
+"""A file of the mirror that is damaged: found, put aside, and what can be read of it taken over."""
+
+import sqlite3
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy.exc import DatabaseError
+
+from receiver.ownership import Ownership
+from receiver.sqlite import looking, open_sync_writer
+from sync.mirror.reader import mirror_path
+from sync.mirror.schema import METADATA, PROGRESS
+from sync.mirror.store import OWNER, migrate_mirror
+
+PURPOSE: Final = "kounta-mirror rebuild"
+
+# What inbox and upstream give again. Half of it would be worse than none: counts are checked against rows.
+_MADE_AGAIN: Final = frozenset(
+    {
+        *(
+            "_customers",
+            "_customer_tags",
+            "_changes",
+            "_status",
+            "_verifications",
+            "_held_deletes",
+            "_sweeps",
+        ),
+        *("delivery_verdicts", "_past_verdicts", "_verdict_counts", "_progress"),
+    }
+)
+
+
+class PutAside(NamedTuple):
+    """What became of a damaged file."""
+
+    finding: str
+    """What SQLite says is wrong with it."""
+    file: Path
+    """Where it lies now."""
+    lost: tuple[str, ...]
+    """Tables that inbox and upstream do not give again, and of which not every row could be read."""
+
+
+def finding_of(path: Path) -> str | None:
+    """Say what is wrong with a file of SQLite, having read it once through; None: nothing, or it is none."""
+    if not path.is_file():
+        return None
+    try:
+        with looking(path) as connection:
+            found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+    except Exception as error:
+        original = getattr(error, "orig", error)
+        if not isinstance(original, sqlite3.DatabaseError):
+            raise
+        return str(original)
+    return None if found == "ok" else " ".join(found.split())
+
+
+def put_aside(directory: Path, now: datetime) -> PutAside | None:
+    """Put the mirror's file aside if it is damaged, and begin another one; None: it is not damaged.
+
+    Taken over are registrations, tokens, gaps and the like, and the number of the newest change, so that a
+    cursor of the feed stays true. Raises OwnedElsewhere while a worker runs.
+    """
+    path = mirror_path(directory)
+    ownership = Ownership.take(directory, OWNER, PURPOSE)
+    try:
+        finding = finding_of(path)
+        if finding is None:
+            return None
+        aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%SZ}")
+        for end in ("-wal", "-shm", ""):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
+        migrate_mirror(directory)
+        return PutAside(finding, aside, _take_over(aside, path))
+    finally:
+        ownership.close()
+
+
+def _take_over(damaged: Path, path: Path) -> tuple[str, ...]:
+    """Copy what is not made again, as far as it can be read, and name the tables that cannot."""
+    engine = open_sync_writer(path)
+    try:
+        with looking(damaged) as source, engine.begin() as target:
+            wanted = [table for table in METADATA.sorted_tables if table.name not in _MADE_AGAIN]
+            lost = [table.name for table in wanted if not _is_copied(source, target, table)]
+            if not _goes_on_numbering(source, target):
+                lost.append(PROGRESS.name)
+    finally:
+        engine.dispose()
+    return tuple(lost)
+
+
+def _is_copied(source: Connection, target: Connection, table: Table) -> bool:
+    try:
+        rows = source.execute(select(table)).mappings().all()
+    except DatabaseError:
+        return False
+    if rows:
+        target.execute(insert(table), [dict(row) for row in rows])
+    return True
+
+
+def _goes_on_numbering(source: Connection, target: Connection) -> bool:
+    try:
+        rows = source.execute(select(PROGRESS.c.company_id, PROGRESS.c.seq)).all()
+    except DatabaseError:
+        return False
+    for company_id, seq in rows:
+        target.execute(
+            insert(PROGRESS).values(company_id=company_id, seq=seq, position=0, missing=0, revision=0)
+        )
+    return True
