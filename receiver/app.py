@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from receiver import logs
 from receiver.answers import on_failure, on_http_exception, refusal
+from receiver.capture import Capture
 from receiver.commands import commands
 from receiver.database import directory_of, inbox_of, utc_text
 from receiver.doorbell import DoorbellButton
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from receiver.webhook import Inbox
 
 
-OpenInbox: TypeAlias = "Callable[[ReceiverSettings], AbstractAsyncContextManager[Inbox]]"
+OpenInbox: TypeAlias = "Callable[[ReceiverSettings, Capture], AbstractAsyncContextManager[Inbox]]"
 
 log = structlog.get_logger("receiver")
 
@@ -51,7 +52,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @asynccontextmanager
-async def own_inbox(settings: ReceiverSettings) -> AsyncIterator[InboxWriter]:
+async def own_inbox(settings: ReceiverSettings, capture: Capture) -> AsyncIterator[InboxWriter]:
     """Own the inbox of the data directory, wake the worker after each commit, and answer commands."""
     button = DoorbellButton(settings.data_dir, "worker")
     try:
@@ -59,7 +60,7 @@ async def own_inbox(settings: ReceiverSettings) -> AsyncIterator[InboxWriter]:
             await InboxWriter.over(
                 await _store(settings.place), queue_limit=settings.queue_limit, committed=button.press
             ) as inbox,
-            serve_locally(commands(inbox), settings.data_dir, "receiver"),
+            serve_locally(commands(inbox, capture), settings.data_dir, "receiver"),
         ):
             yield inbox
     finally:
@@ -86,9 +87,10 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         served = given or Companies(ReceiverSettings)
         settings = served.first if isinstance(served, Companies) else served
-        async with open_inbox(settings) as inbox:
+        capture = Capture()
+        async with open_inbox(settings, capture) as inbox:
             app.state.inbox = inbox
-            app.state.webhook = Webhook(inbox, settings.tokens())
+            app.state.webhook = Webhook(inbox, settings.tokens(), capture)
             if isinstance(served, Companies):
                 async with _following(served, app.state.webhook):
                     yield

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 HEADER = b"x-kounta-signature"
 _HEX_DIGITS = 2 * sha256().digest_size
+_FINGERPRINT_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
     """One of the tokens signed the body."""
+
+    token: int
+    """Which of them, the first is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,6 @@ class Rejected:
     reason: Literal["signature_missing", "signature_invalid"]
 
 
-VERIFIED = Verified()
 _MISSING = Rejected("signature_missing")
 _INVALID = Rejected("signature_invalid")
 
@@ -35,6 +38,11 @@ _INVALID = Rejected("signature_invalid")
 def sign(body: bytes, token: bytes) -> str:
     """Give the value of the header for `body`, in lower-case hex."""
     return hmac.digest(token, body, sha256).hex()
+
+
+def fingerprint(token: bytes) -> str:
+    """Give what a token is told from others by where it must not be known itself."""
+    return sha256(b"kounta-mirror signature token " + token).hexdigest()[:_FINGERPRINT_DIGITS]
 
 
 def verify(body: bytes, signatures: Sequence[bytes], tokens: Sequence[bytes]) -> Verified | Rejected:
@@ -48,10 +56,8 @@ def verify(body: bytes, signatures: Sequence[bytes], tokens: Sequence[bytes]) ->
     given = _digest(signatures[0]) if len(signatures) == 1 else None
     if given is None:
         return _INVALID
-    matches = 0
-    for token in tokens:
-        matches += hmac.compare_digest(hmac.digest(token, body, sha256), given)
-    return VERIFIED if matches else _INVALID
+    matches = [hmac.compare_digest(hmac.digest(token, body, sha256), given) for token in tokens]
+    return Verified(matches.index(True)) if any(matches) else _INVALID
 
 
 def _digest(signature: bytes) -> bytes | None:

@@ -7,9 +7,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
 from receiver.answers import MAX_BODY_BYTES, Refused, refusal
+from receiver.capture import Capture, Captured
 from receiver.inbox import CommitFailed, QueueFull
 from receiver.inbox.schema import NOBODY
-from receiver.signature import HEADER, Rejected, verify
+from receiver.signature import HEADER, Rejected, fingerprint, verify
 from receiver.topics import ACCEPTED, PING
 
 if TYPE_CHECKING:
@@ -40,14 +41,20 @@ class Inbox(Protocol):
 
     def refuse(self, company_id: int, reason: str) -> None: ...
 
+    def note_token(self, company_id: int, fingerprint: str) -> None: ...
+
 
 class Webhook:
     """An ASGI application for `/webhooks/{company_id}/{topic}`; `tokens` are those of each company."""
 
-    def __init__(self, inbox: Inbox, tokens: Mapping[int, Sequence[bytes]]) -> None:
+    def __init__(
+        self, inbox: Inbox, tokens: Mapping[int, Sequence[bytes]], capture: Capture | None = None
+    ) -> None:
         self._inbox = inbox
+        self._capture = capture or Capture()
         self._companies: Mapping[str, int] = {}
         self._tokens: Mapping[int, Sequence[bytes]] = {}
+        self._fingerprints: Mapping[int, Sequence[str]] = {}
         self.serve(tokens)
         self._reading: set[asyncio.Timeout] = set()
         self._stopping = False
@@ -56,6 +63,7 @@ class Webhook:
         """Serve these companies from now on, and no others."""
         self._companies = {str(company_id): company_id for company_id in tokens}
         self._tokens = tokens
+        self._fingerprints = {id_: tuple(map(fingerprint, known)) for id_, known in tokens.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         company_id = self._companies.get(scope["path_params"]["company_id"], NOBODY)
@@ -102,7 +110,9 @@ class Webhook:
         body = await self._body(receive)
         verdict = verify(body, signatures, tokens)
         if isinstance(verdict, Rejected):
+            self._capture.offer(company_id, Captured(topic, verdict.reason, kept, signatures, body))
             raise Refused(verdict.reason, {"body_sha256": sha256(body).hexdigest()} if topic == PING else {})
+        self._inbox.note_token(company_id, self._fingerprints[company_id][verdict.token])
         try:
             return await self._inbox.append(company_id, topic, kept, body)
         except (QueueFull, CommitFailed) as error:

@@ -1,4 +1,4 @@
-"""What the receiver notes of itself: refused requests and times in which the inbox could not be written.
+"""What the receiver notes of itself: refused requests, tokens in use, times in which nothing was stored.
 
 Kept in memory until a commit takes them, so that a flood of refusals costs one small write a second.
 """
@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, update
+from sqlalchemy.dialects import postgresql
 
-from receiver.inbox.schema import failed_commits, refusals
+from receiver.inbox.schema import failed_commits, refusals, tokens
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,6 +35,7 @@ class _Span:
 
 @dataclass(slots=True)
 class Page:
+    used: dict[tuple[int, str], _Span] = field(default_factory=dict)
     refused: dict[tuple[int, str], _Span] = field(default_factory=dict)
     outage: _Span | None = None
     reason: str = ""
@@ -52,6 +54,12 @@ class Notes:
         known = self._page.refused.get(key)
         self._page.refused[key] = known + span if known else span
         self._something.set()
+
+    def verified(self, company_id: int, fingerprint: str, now: datetime) -> None:
+        """Note which token a delivery was signed with; the next heartbeat takes it along."""
+        key = (company_id, fingerprint)
+        known = self._page.used.get(key)
+        self._page.used[key] = known + _Span(1, now, now) if known else _Span(1, now, now)
 
     def failed(self, refused: int, reason: str, now: datetime) -> None:
         """Note a commit that failed, with how many deliveries."""
@@ -93,9 +101,9 @@ class Notes:
 
     def put_back(self, page: Page) -> None:
         """`page` was not written: what came meanwhile is added to it."""
-        for key, span in self._page.refused.items():
-            known = page.refused.get(key)
-            page.refused[key] = known + span if known else span
+        for before, since in ((page.refused, self._page.refused), (page.used, self._page.used)):
+            for key, span in since.items():
+                before[key] = before[key] + span if key in before else span
         if self._page.outage:
             page.outage = page.outage + self._page.outage if page.outage else self._page.outage
             page.reason = self._page.reason
@@ -122,6 +130,16 @@ def write(connection: Connection, page: Page) -> None:
                     "last_at": span.last_at,
                 },
             )
+    for (company_id, token), span in page.used.items():
+        connection.execute(
+            _USED,
+            {
+                "company_id": company_id,
+                "fingerprint": token,
+                "first_used_at": span.first_at,
+                "last_used_at": span.last_at,
+            },
+        )
     if page.outage:
         connection.execute(
             insert(failed_commits),
@@ -132,3 +150,9 @@ def write(connection: Connection, page: Page) -> None:
                 "reason": page.reason,
             },
         )
+
+
+_added = postgresql.insert(tokens)  # the form that SQLite has, too
+_USED = _added.on_conflict_do_update(
+    index_elements=["company_id", "fingerprint"], set_={"last_used_at": _added.excluded.last_used_at}
+)

@@ -10,7 +10,16 @@ from sqlalchemy import func, or_, select
 from receiver.database import open_reader
 from receiver.errors import MirrorError
 from receiver.inbox.delivery import Delivery, FailedCommits, Refusal, Start
-from receiver.inbox.schema import NOBODY, accepted, deliveries, failed_commits, identity, refusals, starts
+from receiver.inbox.schema import (
+    NOBODY,
+    accepted,
+    deliveries,
+    failed_commits,
+    identity,
+    refusals,
+    starts,
+    tokens,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -158,6 +167,14 @@ class InboxReader:
             .order_by(refusals.c.reason)
         )
         return [Refusal(reason, int(count), first_at, last_at) for reason, count, first_at, last_at in rows]
+
+    async def tokens_used(self, company_id: int) -> dict[str, datetime]:
+        """When each of a company's tokens has verified a delivery last, by its fingerprint."""
+        columns = tokens.c
+        rows = await self._all(
+            select(columns.fingerprint, columns.last_used_at).where(columns.company_id == company_id)
+        )
+        return {fingerprint: last_used_at for fingerprint, last_used_at in rows}  # noqa: C416 - rows are no tuples
 
     async def starts(self, after: int = 0) -> list[Start]:
         """Give the runs of the receiver whose number is above `after`, in order."""

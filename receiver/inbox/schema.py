@@ -95,3 +95,13 @@ failed_commits = Table(
     Column("reason", Text, nullable=False),
     sqlite_autoincrement=True,
 )
+
+# Which tokens have verified deliveries, so that an old one can go. A token itself is never stored.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("company_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("fingerprint", Text, primary_key=True),
+    Column("first_used_at", UTCDateTime, nullable=False),
+    Column("last_used_at", UTCDateTime, nullable=False),
+)

@@ -201,6 +201,10 @@ class InboxWriter:
         await waiting.stored
         return name
 
+    def note_token(self, company_id: int, fingerprint: str) -> None:
+        """Note which of a company's tokens has verified a delivery; see receiver.signature.fingerprint."""
+        self._notes.verified(company_id, fingerprint, self._clock())
+
     def refuse(self, company_id: int, reason: str) -> None:
         """Count a refused request; written within a second or so."""
         self._notes.refuse(company_id, reason, self._clock())

@@ -60,9 +60,9 @@ async def ask(client: httpx2.AsyncClient, path: str, what: dict[str, Any]) -> di
 
 
 async def follow(
-    client: httpx2.AsyncClient, path: str, what: dict[str, Any]
+    client: httpx2.AsyncClient, path: str, what: dict[str, Any], *, of: str = "worker"
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Ask the worker for something long and give its lines as they come."""
+    """Ask the worker, or who else is named, for something long and give its lines as they come."""
     import httpx2
 
     try:
@@ -72,11 +72,11 @@ async def follow(
             async for line in answer.aiter_lines():
                 yield json.loads(line)
     except httpx2.TransportError as error:
-        raise _gone(error) from error
+        raise _gone(error, of) from error
 
 
-def _gone(error: Exception) -> WorkerGoneError:
-    return WorkerGoneError(f"The worker ended before it had answered ({error}). See its log, and try again.")
+def _gone(error: Exception, who: str = "worker") -> WorkerGoneError:
+    return WorkerGoneError(f"The {who} ended before it had answered ({error}). See its log, and try again.")
 
 
 def _complaint(text: str) -> str:

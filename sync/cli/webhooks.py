@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter, validators
 
+from sync.cli.capture import capture
 from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
 from sync.cli.owner import UsageError, ask, worker_client
 
@@ -20,6 +21,8 @@ webhooks: Final = App(
     name="webhooks",
     help="Register the three webhooks at Kounta, keep them registered, and test the way they take.",
 )
+
+webhooks.command(capture)
 
 
 @webhooks.command(name="list")

@@ -32,6 +32,8 @@ from receiver.settings import ReceiverSettings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
+    from receiver.capture import Capture
+
 COMPANY_ID = 5678
 TOKEN = "benchmark"
 DIFFERENT = 2_000  # requests made before the clock runs
@@ -49,9 +51,12 @@ class StoresNothing:
     def refuse(self, _company_id: int, reason: str) -> None:
         raise AssertionError(reason)
 
+    def note_token(self, _company_id: int, _fingerprint: str) -> None:
+        pass
+
 
 @asynccontextmanager
-async def stores_nothing(_settings: ReceiverSettings) -> AsyncIterator[StoresNothing]:
+async def stores_nothing(_settings: ReceiverSettings, _capture: Capture) -> AsyncIterator[StoresNothing]:
     yield StoresNothing()
 
 

@@ -251,6 +251,23 @@ async def test_refusals_being_written_at_a_stop_are_written(database: Database) 
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], ids=["sqlite: a schema drops partitions"])
+async def test_the_last_use_of_each_token_is_noted(database: Database, clock: Clock) -> None:
+    for minute in (0, 5):
+        clock.now = NOON + timedelta(minutes=minute)
+        async with await InboxWriter.open(database, clock=clock) as writer:
+            writer.note_token(5678, "old" if minute == 0 else "new")
+            writer.note_token(5678, "both")
+            clock.now += timedelta(seconds=1)
+            writer.note_token(5678, "both")
+    async with InboxReader.open(database) as reader:
+        assert await reader.tokens_used(5678) == {
+            "old": NOON,
+            "new": NOON + timedelta(minutes=5),
+            "both": NOON + timedelta(minutes=5, seconds=1),
+        }
+        assert await reader.tokens_used(1) == {}
+
+
 async def test_retention_takes_what_is_old_applied_and_not_kept(
     writer: InboxWriter, reader: InboxReader, clock: Clock
 ) -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from receiver.capture import Capture
+
 COMPANY = 5678
 TOKEN = "sandbox-signature-token"
 START = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
@@ -146,7 +148,7 @@ class World:
             self._receiver = None
 
     @asynccontextmanager
-    async def _open_inbox(self, settings: ReceiverSettings) -> AsyncIterator[InboxWriter]:
+    async def _open_inbox(self, settings: ReceiverSettings, _: Capture) -> AsyncIterator[InboxWriter]:
         opened = await InboxWriter.open(
             inbox_path(settings.data_dir),
             queue_limit=settings.queue_limit,

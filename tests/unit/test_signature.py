@@ -3,36 +3,36 @@ import hmac
 
 import pytest
 
-from receiver.signature import VERIFIED, Rejected, sign, verify
+from receiver.signature import Rejected, Verified, fingerprint, sign, verify
 
 BODY = b'{"id": 389427, "first_name": "Jamie"}'
 
 
 def test_a_body_signed_with_the_token_verifies() -> None:
     signature = hmac.new(b"token", BODY, hashlib.sha256).hexdigest()
-    assert verify(BODY, [signature.encode()], [b"token"]) == VERIFIED
+    assert verify(BODY, [signature.encode()], [b"token"]) == Verified(0)
     assert sign(BODY, b"token") == signature
 
 
 def test_the_known_answer_of_rfc_4231_verifies() -> None:
     # Test case 2
     signature = b"5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
-    assert verify(b"what do ya want for nothing?", [signature], [b"Jefe"]) == VERIFIED
+    assert verify(b"what do ya want for nothing?", [signature], [b"Jefe"]) == Verified(0)
 
 
 @pytest.mark.parametrize("known", [[b"old", b"new"], [b"new", b"old"], [b"other", b"new", b"old"]])
 @pytest.mark.parametrize("used", [b"old", b"new"])
 def test_any_token_verifies_so_that_they_can_be_rotated(known: list[bytes], used: bytes) -> None:
-    assert verify(BODY, [sign(BODY, used).encode()], known) == VERIFIED
+    assert verify(BODY, [sign(BODY, used).encode()], known) == Verified(known.index(used))
 
 
 def test_hex_may_be_in_either_case() -> None:
-    assert verify(BODY, [sign(BODY, b"token").upper().encode()], [b"token"]) == VERIFIED
+    assert verify(BODY, [sign(BODY, b"token").upper().encode()], [b"token"]) == Verified(0)
 
 
 def test_an_empty_body_and_bytes_that_are_no_text_are_signed_like_any() -> None:
     for body in (b"", bytes(range(256))):
-        assert verify(body, [sign(body, b"token").encode()], [b"token"]) == VERIFIED
+        assert verify(body, [sign(body, b"token").encode()], [b"token"]) == Verified(0)
 
 
 @pytest.mark.parametrize("signatures", [[], [b""], [b"", b""]])
@@ -80,5 +80,11 @@ def test_every_token_is_tried_though_the_first_one_fits(monkeypatch: pytest.Monk
         return digest(key, msg, digestmod)
 
     monkeypatch.setattr(hmac, "digest", watched)
-    assert verify(BODY, [GOOD], [b"token", b"second", b"third"]) == VERIFIED
+    assert verify(BODY, [GOOD], [b"token", b"second", b"third"]) == Verified(0)
     assert tried == [b"token", b"second", b"third"]
+
+
+def test_a_fingerprint_tells_tokens_apart_and_is_none_of_them() -> None:
+    assert fingerprint(b"token") == fingerprint(b"token") != fingerprint(b"another")
+    assert len(fingerprint(b"token")) == 8
+    assert not hashlib.sha256(b"token").hexdigest().startswith(fingerprint(b"token"))
