@@ -38,6 +38,10 @@ class Concern:
     """The name under which somebody is told, an anchor of the runbook; None: it is only shown."""
     since: datetime | None = None
 
+    @property
+    def is_critical(self) -> bool:
+        return self.severity == CRITICAL
+
 
 def concerns_of(status: Status) -> list[Concern]:
     """Say what needs attention, the worst first."""

@@ -14,6 +14,7 @@ from sync.cli.changes import changes
 from sync.cli.customers import customers
 from sync.cli.deliveries import deliveries
 from sync.cli.demo import demo
+from sync.cli.doctor import doctor
 from sync.cli.explain import explain
 from sync.cli.history import history
 from sync.cli.init import init
@@ -42,6 +43,7 @@ for command in (
     receiver,
     worker,
     status,
+    doctor,
     reconcile,
     explain,
     history,

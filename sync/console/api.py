@@ -18,6 +18,7 @@ from receiver.database import is_unavailable
 from sync.console.answering import answering
 from sync.console.customers import customer_routes
 from sync.console.login import login_routes
+from sync.console.upstream import upstream_routes
 from sync.console.webhooks import webhook_routes
 from sync.engine import Engine
 from sync.kounta import KountaError
@@ -62,7 +63,7 @@ def create_api(engine: Engine) -> Starlette:
     `{"report", "why"}` (why the first of the failed ones did, or "") or `{"error"}`; `POST /rebuild`, too.
     `POST /replay` answers `{"verdicts": {id: verdict}, "before": {id: verdict}, "missing": [id]}`, and so
     does `/rehearse`, which changes nothing. `/webhooks/…` is the registration, `/customers/…` what is asked
-    of upstream, `/login/…` new credentials.
+    of upstream, `/login/…` new credentials, `/upstream` what `doctor` asks.
     """
 
     async def reconcile(request: HttpRequest) -> Response:
@@ -93,6 +94,7 @@ def create_api(engine: Engine) -> Starlette:
             *webhook_routes(engine),
             *customer_routes(engine),
             *login_routes(engine),
+            *upstream_routes(engine),
         ]
     )
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Self, Unpack
 
@@ -115,6 +115,11 @@ class Kounta:
     def successes(self) -> int:
         """Answers 200 that came from below the company, and could be read; grows only."""
         return self._connection.successes
+
+    @property
+    def clock_ahead(self) -> timedelta | None:
+        """How far our clock is ahead of upstream's, by its last answer; None when that did not say."""
+        return self._connection.clock_ahead
 
     def proven_after(self, sent: int) -> bool:
         """Whether a call of this company and these credentials, begun after `Read.sent`, has given 200."""

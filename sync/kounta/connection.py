@@ -25,7 +25,7 @@ from sync.kounta.errors import (
     throttled,
 )
 from sync.kounta.origin import Origin
-from sync.kounta.retries import Retries, named_wait, retry_after
+from sync.kounta.retries import Retries, ahead, named_wait, retry_after
 from sync.kounta.throttle import AGAIN, Budget, utc_now
 
 T = TypeVar("T")
@@ -112,6 +112,8 @@ class Connection:
         """Answers 200 that prove access to the company."""
         self.sent = 0
         """Attempts begun."""
+        self.clock_ahead: timedelta | None = None
+        """How far our clock is ahead of upstream's `Date`, which counts seconds; None: no answer had one."""
         self._proven = 0
         self._clock = clock
         self._http = httpx2.AsyncClient(
@@ -174,6 +176,7 @@ class Connection:
                 answer = await self._renewed(call, left)
         except TimeoutError as error:
             raise _too_slow(None, self.retries.patience) from error
+        self.clock_ahead = ahead(answer.headers, answer.answered_at) or self.clock_ahead
         if answer.status != _OK and answer.status not in call.also:
             raise self._refusal(answer, tries)
         given = read(answer)

@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 
@@ -129,6 +129,12 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     if seconds is None and (moment := _moment(text)):
         seconds = (moment - _here(headers, now)).total_seconds()
     return None if seconds is None else _bounded(seconds)
+
+
+def ahead(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """Say how far `now` is ahead of the answer's own `Date`; None when it has none."""
+    there = _moment(headers.get("Date"))
+    return None if there is None else now - there
 
 
 def _here(headers: Mapping[str, str], now: datetime) -> datetime:

@@ -1,6 +1,5 @@
 """A file of the mirror that is damaged: found, put aside, and what can be read of it taken over."""
 
-import sqlite3
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from sqlalchemy.exc import DatabaseError
 
 from receiver.ownership import Ownership
 from receiver.sqlite import looking, open_sync_writer
+from sync.mirror.condition import damage_of
 from sync.mirror.reader import mirror_path
 from sync.mirror.schema import METADATA, PROGRESS
 from sync.mirror.store import OWNER, migrate_mirror
@@ -45,21 +45,6 @@ class PutAside(NamedTuple):
     """Tables that inbox and upstream do not give again, and of which not every row could be read."""
 
 
-def finding_of(path: Path) -> str | None:
-    """Say what is wrong with a file of SQLite, having read it once through; None: nothing, or it is none."""
-    if not path.is_file():
-        return None
-    try:
-        with looking(path) as connection:
-            found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
-    except Exception as error:
-        original = getattr(error, "orig", error)
-        if not isinstance(original, sqlite3.DatabaseError):
-            raise
-        return str(original)
-    return None if found == "ok" else " ".join(found.split())
-
-
 def put_aside(directory: Path, now: datetime) -> PutAside | None:
     """Put the mirror's file aside if it is damaged, and begin another one; None: it is not damaged.
 
@@ -69,7 +54,7 @@ def put_aside(directory: Path, now: datetime) -> PutAside | None:
     path = mirror_path(directory)
     ownership = Ownership.take(directory, OWNER, PURPOSE)
     try:
-        finding = finding_of(path)
+        finding = damage_of(path)
         if finding is None:
             return None
         aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%SZ}")

@@ -1,0 +1,168 @@
+"""What the check-up says of what it has seen."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.inbox import Refusal
+from receiver.signature import fingerprint
+from sync.doctor import disk
+from sync.doctor.disk import of_directory, of_disk, of_file, size_text
+from sync.doctor.finding import Outcome
+from sync.doctor.kounta import of_clock, of_credentials, of_registration
+from sync.doctor.receiving import of_processes, of_refusals, of_tokens
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SAID = {
+    "company_id": 5678,
+    "company": "Harbour Roasters (company 5678)",
+    "complaint": None,
+    "clock_ahead_seconds": 0.4,
+    "public_url": "https://mirror.example",
+    "webhooks": [{"owner": "ours", "topic": "customers/created", "gone": False}],
+    "webhooks_complaint": None,
+}
+
+
+def outcomes(findings: Any) -> list[str]:
+    return [str(one.outcome) for one in findings]
+
+
+def test_a_directory_that_others_can_read_is_told_with_the_command(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (found,) = of_directory(tmp_path)
+    assert (found.outcome, found.action) == (Outcome.WARNING, f"chmod 0750 {tmp_path}")
+    tmp_path.chmod(0o750)
+    assert outcomes(of_directory(tmp_path)) == ["ok"]
+    assert outcomes(of_directory(tmp_path / "none")) == ["warning"]
+
+
+def test_files_of_somebody_else_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mirror.db"
+    path.write_bytes(b"x")
+    assert outcomes(of_file(path)) == ["ok"]
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    assert outcomes(of_file(path)) == ["failed"]
+    assert outcomes(of_directory(tmp_path)) == ["failed"]
+
+
+def test_who_took_the_shared_memory_from_the_writer_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mirror.db"
+    path.write_bytes(b"x")
+    (tmp_path / "mirror.db-shm").write_bytes(b"x")
+    look = Path.stat
+
+    def stat(self: Path) -> Any:
+        found = look(self)
+        if self.suffix != ".db-shm":
+            return found
+        return os.stat_result((*found[:4], 987_654, *found[5:]))
+
+    monkeypatch.setattr(Path, "stat", stat)
+    (found,) = of_file(path)
+    assert found.outcome is Outcome.FAILED
+    assert "belongs to user 987654" in found.sentence
+
+
+def test_a_log_that_cannot_be_emptied_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "mirror.db"
+    path.write_bytes(b"x")
+    with (tmp_path / "mirror.db-wal").open("wb") as log:
+        log.truncate(disk.LARGE_LOG_BYTES + 1)
+    (found,) = of_file(path)
+    assert (found.outcome, found.action) == (
+        Outcome.WARNING,
+        f"end the report that reads mirror.db; which: lsof {path}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("free", "bytes_a_day", "outcome"),
+    [
+        (1 << 40, None, "ok"),
+        (1 << 40, 1e6, "ok"),
+        (1 << 40, 1e11, "warning"),
+        (1 << 40, 1e12, "failed"),
+        (1 << 29, None, "warning"),
+        (1 << 20, None, "failed"),
+    ],
+)
+def test_the_disk_is_judged_by_the_days_it_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, bytes_a_day: float | None, outcome: str
+) -> None:
+    usage = type("Usage", (), {"free": free})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    assert of_disk(tmp_path / "data", bytes_a_day).outcome == outcome
+
+
+def test_sizes_are_said_as_people_read_them() -> None:
+    assert [size_text(size) for size in (0, 999, 1_500, 2.5e6, 7e13)] == [
+        *("0 B", "999 B", "1.5 kB", "2.5 MB", "70.0 TB"),
+    ]
+
+
+def test_credentials_of_another_company_are_no_good() -> None:
+    assert of_credentials(5678, SAID).outcome is Outcome.OK
+    assert of_credentials(1, SAID).outcome is Outcome.FAILED
+    assert of_credentials(5678, SAID | {"complaint": "401: no"}).sentence == "401: no"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "outcome"),
+    [(None, "skipped"), (0.4, "ok"), (-2.9, "ok"), (3.5, "warning"), (-30, "warning"), (61, "failed")],
+)
+def test_a_clock_is_judged_by_the_window_of_the_merge(ahead: float | None, outcome: str) -> None:
+    assert of_clock(SAID | {"clock_ahead_seconds": ahead}).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("also", "public_url", "outcome"),
+    [
+        ({}, "https://mirror.example", "ok"),
+        ({}, "https://other.example", "failed"),
+        ({}, None, "warning"),
+        ({"public_url": None}, "https://mirror.example", "warning"),
+        ({"webhooks": None}, "https://mirror.example", "skipped"),
+        ({"webhooks_complaint": "403"}, "https://mirror.example", "failed"),
+        (
+            {"webhooks": [{"owner": "ours", "topic": "customers/created", "gone": True}]},
+            "https://mirror.example",
+            "failed",
+        ),
+    ],
+)
+def test_the_registration_is_where_it_should_be(also: Any, public_url: str | None, outcome: str) -> None:
+    assert outcomes(of_registration(SAID | also, public_url)) == [outcome]
+
+
+def test_the_old_token_can_go_once_the_new_one_alone_is_of_use() -> None:
+    old, new = b"old-token", b"new-token"
+    assert outcomes(of_tokens([old], {}, NOW)) == ["warning"]
+    used = {fingerprint(old): NOW - timedelta(days=9)}
+    assert outcomes(of_tokens([old, new], used, NOW)) == ["ok", "warning"]
+    used[fingerprint(new)] = NOW
+    first, second = of_tokens([old, new], used, NOW)
+    assert (first.outcome, second.outcome) == (Outcome.WARNING, Outcome.OK)
+    assert "take it out of KOUNTA_SIGNATURE_TOKENS" in str(first.action)
+    assert old.decode() not in first.sentence
+
+
+def test_what_was_refused_lately_leads_to_the_token() -> None:
+    def refused(reason: str, hours: float) -> Refusal:
+        return Refusal(reason, 14, NOW - timedelta(days=2), NOW - timedelta(hours=hours))
+
+    assert outcomes(of_refusals([], NOW)) == ["ok"]
+    assert outcomes(of_refusals([refused("signature_invalid", 30)], NOW)) == ["ok"]
+    (found,) = of_refusals([refused("signature_invalid", 1)], NOW)
+    assert found.action == "kounta-mirror webhooks capture --minutes 10"
+    assert outcomes(of_refusals([refused("unavailable", 1)], NOW)) == ["warning"]
+
+
+def test_a_process_may_run_elsewhere_only_on_postgresql() -> None:
+    assert outcomes(of_processes(receiver=True, worker=False, shared=False)) == ["ok", "failed"]
+    assert outcomes(of_processes(receiver=False, worker=True, shared=True)) == ["warning", "ok"]
