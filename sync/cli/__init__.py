@@ -11,6 +11,7 @@ from rich.console import Console
 from receiver.errors import MirrorError
 from sync.cli.backup import backup
 from sync.cli.changes import changes
+from sync.cli.completion import completion
 from sync.cli.customers import customers
 from sync.cli.deliveries import deliveries
 from sync.cli.demo import demo
@@ -53,6 +54,7 @@ for command in (
     migrate,
     sandbox,
     demo,
+    completion,
 ):
     app.command(command)
 app.command(customers)

@@ -172,3 +172,14 @@ async def test_help_of_every_command_is_on_stdout(tmp_path: Path) -> None:
         code, out, complaint = await typed(tmp_path, f"{command} --help", {})
         assert (code, complaint) == (0, ""), command
         assert "Usage:" in out
+
+
+async def test_a_shell_completes_commands(tmp_path: Path) -> None:
+    code, script, _ = await typed(tmp_path, "completion bash", {})
+    assert code == 0
+    asked = 'COMP_WORDS=(kounta-mirror deliveries ""); COMP_CWORD=2; _kounta_mirror; echo "${COMPREPLY[@]}"'
+    shell = await asyncio.create_subprocess_exec(
+        *("bash", "-c", f"{script}\n{asked}"), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(shell.communicate(), 30)
+    assert out.decode().split() == ["list", "show", "replay"]
