@@ -58,13 +58,21 @@ def wrong_among(
 
 
 def counted(database: Path, query: str) -> dict[str, int]:
-    """Give what `query` (two columns: name, number) counts; nothing while the database is being made."""
+    """Give what `query` (two columns: name, number) counts; nothing while the database is being made.
+
+    Whoever made it may have been killed meanwhile: its first transaction is rolled back when it is back.
+    """
     if not database.exists():
         return {}
-    with _opened(database) as connection:
-        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    try:
+        with _opened(database) as connection:
+            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                return {}
+            return {str(name): int(number) for name, number in connection.execute(query)}
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
             return {}
-        return {str(name): int(number) for name, number in connection.execute(query)}
+        raise
 
 
 def _rows(database: Path) -> list[dict[str, Any]]:

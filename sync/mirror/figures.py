@@ -40,9 +40,9 @@ class Figures:
 
 
 async def figures_of(mirror: MirrorReader) -> Figures | None:
-    """Count; None when the mirror holds nothing of this company yet."""
+    """Count, all at one moment; None when the mirror holds nothing of this company yet."""
     company_id = mirror.company_id
-    async with mirror.reading() as connection:
+    async with mirror.snapshot() as connection:
         progress = (
             await connection.execute(
                 select(*(PROGRESS.c[name] for name in Progress.__slots__)).where(

@@ -53,3 +53,11 @@ class MirrorReader:
         """Open a short transaction that reads what is committed, and keeps no writer waiting."""
         async with self._reading.connect() as connection:
             yield connection
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """Open the same in which all statements see one moment; on SQLite every transaction does."""
+        async with self._reading.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection

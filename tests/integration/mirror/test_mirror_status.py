@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from starlette.applications import Starlette
 
 from receiver.database import NewerDatabase, Place, Server, directory_of, inbox_of, mirror_of
 from receiver.local import serve_locally
 from sync import apply
+from sync.mirror.figures import figures_of
 from sync.mirror.store import OWNER
 from sync.mirror.sweeps import begin_sweep, end_sweep
 from sync.settings import MirrorSettings
@@ -128,6 +130,22 @@ async def test_an_inbox_that_the_mirror_has_not_read_yet_is_no_fault(well: Any) 
     await well.post(well.customer(4))
     status = await looked(well)
     assert (status.concerns(), status.pending.count) == ([], 1)
+
+
+async def test_figures_are_those_of_one_moment(well: Any) -> None:
+    await well.post(well.customer(1))
+    await well.apply()
+    looking = well.mirror._reading.sync_engine
+
+    @event.listens_for(looking, "before_cursor_execute")
+    def write_meanwhile(_c: Any, _d: Any, statement: str, *_: Any) -> None:
+        if "_verdict_counts" in statement:
+            change(mirror_of(well.place), "UPDATE _verdict_counts SET count = count + 1")
+
+    figures = await figures_of(well.mirror)
+    event.remove(looking, "before_cursor_execute", write_meanwhile)
+    assert figures is not None
+    assert (figures.progress.position, figures.verdicts) == (1, {"applied": 1})
 
 
 async def test_it_raises_no_false_alarm_while_deliveries_come_and_are_applied(well: Any) -> None:
