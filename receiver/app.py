@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
@@ -26,6 +26,7 @@ from receiver.following import Companies
 from receiver.inbox import InboxWriter
 from receiver.inbox.store import InboxStore
 from receiver.local import serve_locally
+from receiver.metrics import serving_metrics
 from receiver.postgresql import Schema
 from receiver.settings import ReceiverSettings
 from receiver.spool import Spool
@@ -91,10 +92,12 @@ def create_app(
         async with open_inbox(settings, capture) as inbox:
             app.state.inbox = inbox
             app.state.webhook = Webhook(inbox, settings.tokens(), capture)
-            if isinstance(served, Companies):
-                async with _following(served, app.state.webhook):
-                    yield
-            else:
+            async with AsyncExitStack() as stack:
+                if settings.metrics_port is not None and isinstance(inbox, InboxWriter):
+                    at = settings.metrics_host, settings.metrics_port
+                    stack.enter_context(serving_metrics(*at, app.state.webhook, inbox))
+                if isinstance(served, Companies):
+                    await stack.enter_async_context(_following(served, app.state.webhook))
                 yield
 
     app = Starlette(

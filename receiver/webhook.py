@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,6 +57,8 @@ class Webhook:
         self._tokens: Mapping[int, Sequence[bytes]] = {}
         self._fingerprints: Mapping[int, Sequence[str]] = {}
         self.serve(tokens)
+        self.answers: Counter[tuple[int, str]] = Counter()
+        """Requests by company (NOBODY: none of ours) and by what they were answered: "stored", or a code."""
         self._reading: set[asyncio.Timeout] = set()
         self._stopping = False
 
@@ -73,8 +76,10 @@ class Webhook:
             return
         except Refused as refused:
             self._inbox.refuse(company_id, refused.code)
+            self.answers[company_id, refused.code] += 1
             await refusal(refused.code, refused.more)(scope, receive, send)
             return
+        self.answers[company_id, "stored"] += 1
         body = b'{"delivery": "%b"}' % name.encode("ascii")
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

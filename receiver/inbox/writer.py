@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 import uuid_utils
+from prometheus_client import Histogram
 
 from receiver.database import is_unavailable, utc_text
 from receiver.errors import MirrorError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("receiver")
 
+COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 QUEUE_BYTES = 64 * 1024 * 1024
 HEARTBEAT_SECONDS = 30.0  # between two notes that the receiver still stores what comes
 STANDSTILL = 4  # heartbeats missed by a process that lives: it was not running meanwhile
@@ -70,6 +72,12 @@ class InboxWriter:
         committed: Callable[[], None],
         heartbeat_seconds: float,
     ) -> None:
+        self.commit_seconds = Histogram(
+            "kounta_mirror_receiver_commit_seconds",
+            "How long a commit takes, with all the deliveries that share it.",
+            buckets=COMMIT_BUCKETS,
+            registry=None,
+        )
         self._notes = Notes()
         self._store = store
         self._queue_limit = queue_limit
@@ -218,6 +226,11 @@ class InboxWriter:
         return not (self._closing or self._broken or self._full or self._notes.failing)
 
     @property
+    def waiting(self) -> int:
+        """How many deliveries wait for a commit, or are in the one that runs."""
+        return self._held
+
+    @property
     def spooled(self) -> Spooled | None:
         """What waits on this machine for PostgreSQL; None: nothing ever does."""
         return self._store.spooled
@@ -260,7 +273,8 @@ class InboxWriter:
     async def _try(self, batch: Sequence[_Waiting], *, tried: bool = False) -> Exception | None:
         rows = [waiting.row for waiting in batch]
         try:
-            await self._store.append(rows, tried=tried)
+            with self.commit_seconds.time():
+                await self._store.append(rows, tried=tried)
         except Exception as error:  # noqa: BLE001 - whatever it is, each request of the batch is answered with it
             return error
         return None

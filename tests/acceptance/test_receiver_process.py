@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from receiver.inbox import InboxReader
 from receiver.signature import sign
@@ -325,3 +326,39 @@ def test_a_file_that_is_no_database_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "inbox.db").write_text("a letter to a friend" * 100)
     assert "not a database" in one_line(fails(COMMAND, environment(tmp_path / "data"), tmp_path), 1)
+
+
+async def test_its_own_metrics_are_never_on_the_public_port(shop: Any) -> None:
+    await shop.open(1)
+    shop.settings["MIRROR_RECEIVER_METRICS_PORT"] = "0"
+    receiver = await shop.receiver()
+    port = (await receiver.process.says("metrics_started"))["port"]
+    await receiver.post(1, "Jamie")
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        await client.post(f"http://127.0.0.1:{receiver.port}/webhooks/5678/customers/updated", content=b"{}")
+        assert (await client.get(f"http://127.0.0.1:{receiver.port}/metrics")).status_code == 404
+        text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    answers = {one.labels["answer"]: one.value for one in families["kounta_mirror_receiver_answers"].samples}
+    assert answers == {"stored": 1, "signature_missing": 1}
+    values = {name: family.samples[0].value for name, family in families.items() if family.type == "gauge"}
+    assert values["kounta_mirror_receiver_ready"] == 1
+    assert values["kounta_mirror_receiver_waiting"] == 0
+    assert values["kounta_mirror_receiver_spooled"] == 0
+    commits = families["kounta_mirror_receiver_commit_seconds"].samples
+    assert next(one.value for one in commits if one.name.endswith("_count")) == 1
+    page = Path(__file__).parents[2].joinpath("docs/reference/metrics.md").read_text()
+    for name in (one for one in families if one.startswith("kounta_mirror_receiver_")):
+        assert f"| `{name}" in page
+    assert (await receiver.process.stops())[0] == 0
+
+
+async def test_a_port_that_is_taken_for_its_metrics_is_one_sentence(shop: Any) -> None:
+    await shop.open(1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        typed = await shop.type("receiver --port 0", MIRROR_RECEIVER_METRICS_PORT=port)
+    assert typed.child.returncode == 1
+    assert typed.sentences[-1].startswith(
+        f"The receiver's metrics cannot be served at 127.0.0.1 port {port}: "
+    )

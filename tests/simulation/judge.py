@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,6 +26,9 @@ CLEAR_SECONDS = 3.5
 
 
 WINDOW_SECONDS = 2
+DELETED = "deleted in the mirror, live upstream"
+PROOFS = 2
+"""So often a 404 that nothing had announced is asked for (decision 0006)."""
 _RULED = """
 SELECT ruled.delivery_id, ruled.customer_id, ruled.verdict, ruled.reason, ruled.applied_at, changed.as_of
 FROM delivery_verdicts AS ruled LEFT JOIN customer_changes AS changed
@@ -44,6 +49,8 @@ class Judge:
         self._sandbox = sandbox
         self._ledger = ledger
         self._ordered = ordered
+        self._denied: Counter[int] = Counter()
+        """How often a read of a customer was answered 404 while access was lost."""
         self.excused: dict[int, str] = {}
         """Customers that were wrong at the last look, and why that may be."""
 
@@ -53,13 +60,19 @@ class Judge:
         truth = json.loads(json.dumps(list(company.truth()), default=str))
         return wrong_rows(self._mirror, truth, company.customers.deleted)
 
+    def note_denied(self, path: str) -> None:
+        """Note what a call asked for that was answered 404 because access was lost."""
+        if found := re.search(r"/customers/(\d+)\.json$", path):
+            self._denied[int(found[1])] += 1
+
     def look(self) -> int:
         """Check that no row is silently wrong, and give how many are wrong. Raises Broken.
 
         A wrong row is in doubt, or held, or a sweep is asked for or under way; else its last change has not
         been applied, so that nothing here could know. Where stamps tell the order, a row whose last change
         has been applied and lies clear of the one before is right at once; but not if it rests on a list,
-        whose items have no stamps.
+        whose items have no stamps. That access was lost just when a customer was read, twice, with answers
+        between, nobody can tell from a deletion (assumption E): the next sweep brings it back.
         """
         if not self._mirror.exists():
             return 0
@@ -86,6 +99,8 @@ class Judge:
                 self.excused[customer_id] = "a sweep is pending"
             elif changes and not told:
                 self.excused[customer_id] = "not told"
+            elif what == DELETED and self._denied[customer_id] >= PROOFS:
+                self.excused[customer_id] = "denied twice"
             elif not swept or (what == "missing" and not changes):
                 self.excused[customer_id] = "never listed"
             else:

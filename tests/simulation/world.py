@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from receiver.capture import Capture
 
 COMPANY = 5678
+NOT_FOUND = 404
 TOKEN = "sandbox-signature-token"
 START = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
 
@@ -251,6 +252,8 @@ class World:
         if self._upstream is None:
             raise httpx2.ConnectError("Upstream has not begun.", request=request)
         response = await self._upstream.handle_async_request(request)
+        if response.status_code == NOT_FOUND and self.sandbox.faults.lost_access == str(NOT_FOUND):
+            self.judge.note_denied(request.url.path)
         if isinstance(acting, Process):
             acting.reach("is answered")
         self.tell(f"call {request.url.raw_path.decode()} {response.status_code}")
