@@ -42,11 +42,19 @@ class CaptureAsked(BaseModel):
     company_id: int
 
 
+class Erase(BaseModel):
+    """Erasure, as the worker asks for it: it alone knows whom a delivery is about."""
+
+    company_id: int
+    deliveries: frozenset[str]
+
+
 def commands(inbox: InboxWriter, capture: Capture) -> Starlette:
     """Make the application of the local socket.
 
-    `POST /forget` -> `{"forgotten": number}`. `POST /capture` -> lines of JSON: an empty object once it has
-    begun, then each refused request of a company, as long as somebody reads.
+    `POST /forget` -> `{"forgotten": number}`. `POST /erase` -> `{"dropped": number, "clean": whether no old
+    page holds it any more}`; beside PostgreSQL of what waits on this machine. `POST /capture` -> lines of
+    JSON: an empty object once it has begun, then each refused request of a company, as long as somebody reads.
     """
 
     async def forget(request: Request) -> Response:
@@ -56,6 +64,11 @@ def commands(inbox: InboxWriter, capture: Capture) -> Starlette:
         )
         return JSONResponse({"forgotten": gone})
 
+    async def erase(request: Request) -> Response:
+        asked = await _asked(Erase, request)
+        dropped = await inbox.drop_bodies(asked.company_id, asked.deliveries)
+        return JSONResponse({"dropped": dropped.number, "clean": dropped.clean})
+
     async def tell_refused(request: Request) -> Response:
         asked = await _asked(CaptureAsked, request)
         return StreamingResponse(_refused(capture, asked.company_id), media_type="application/jsonl")
@@ -63,6 +76,7 @@ def commands(inbox: InboxWriter, capture: Capture) -> Starlette:
     return Starlette(
         routes=[
             Route("/forget", forget, methods=["POST"]),
+            Route("/erase", erase, methods=["POST"]),
             Route("/capture", tell_refused, methods=["POST"]),
         ],
         exception_handlers={HTTPException: on_http_exception, Exception: on_failure},

@@ -168,6 +168,12 @@ class WritingThread:
         """Give what `act` gives, once it is committed; an error of `act` or of the commit undoes it all."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, act)
 
+    async def truncate_log(self) -> bool:
+        """Empty the log of a file, so that no old page is left; False while a reader keeps some alive."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, sqlite.truncate_log, self._engine
+        )
+
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
         self._thread.shutdown()

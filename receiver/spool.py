@@ -320,6 +320,8 @@ class Spool(InboxStore):
                 self._breaker.close()
         while await self._forward_once(FORWARD_SECONDS):
             pass
+        if not self._count:
+            await self.truncate_log()  # what has left is nowhere in the file
 
     async def _give_sign(self) -> None:
         """Note in PostgreSQL that this run lives."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_SECONDS = 5.0
+TRUNCATING_SECONDS = 0.05  # whoever writes waits meanwhile; who wants it tries again
 WAL_PAGES = 4_000  # between two checkpoints: 16 MiB
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 
@@ -96,6 +97,33 @@ def is_unavailable(error: BaseException) -> bool | None:
         return None
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return code is not None and (code & 0xFF) in _UNAVAILABLE
+
+
+TRUNCATION = (
+    f"PRAGMA busy_timeout = {TRUNCATING_SECONDS * 1000:.0f}",
+    "PRAGMA wal_checkpoint(TRUNCATE)",
+    f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}",
+)
+"""On the one connection that writes, within no transaction: write the log into the file, and empty it.
+
+The second one gives 0 first when nothing of it is left; else a reader still uses old pages.
+"""
+
+
+def truncate_log(engine: Engine) -> bool:
+    """Do that with the writer of a thread; False: a reader keeps old pages alive."""
+    fairy = engine.raw_connection()
+    try:
+        before, truncation, after = TRUNCATION
+        driver: Any = fairy.driver_connection
+        driver.execute(before)
+        try:
+            (busy, _, _) = driver.execute(truncation).fetchone()
+        finally:
+            driver.execute(after)
+        return bool(busy == 0)
+    finally:
+        fairy.close()
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

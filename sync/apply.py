@@ -6,7 +6,7 @@ a kill at any instruction leaves either all of it or nothing.
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -20,8 +20,10 @@ from receiver.inbox import Delivery, InboxReader
 from receiver.topics import PING
 from sync.merge.decisions import Verdict, heard, merge
 from sync.merge.doubts import Reason, Timing
+from sync.merge.mentions import mentioned
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
+from sync.mirror.erased import REASON as ERASED
 from sync.mirror.gaps import note_gap
 from sync.mirror.store import BusyElsewhere, Mirror
 from sync.mirror.verdicts import Ruling, verdicts_given, verdicts_of
@@ -260,12 +262,17 @@ class Applier:
         if readings is None:
             readings = [self._read(delivery) for delivery in deliveries]
         await batch.load([reading.customer_id for reading in readings if isinstance(reading, Snapshot)])
+        kept_out = await _kept_out(batch, deliveries, readings)
         now = self._clock()
         due_at = now + self._timing.read_after
         done = () if again else await batch.ruled_elsewhere([one.id for one in deliveries])
         for delivery, reading in zip(deliveries, readings, strict=True):
+            if delivery.id in kept_out and not delivery.is_erased:
+                batch.drop_body(delivery.id)
             if delivery.id in done:
                 batch.recognise(delivery.position)
+            elif delivery.id in kept_out and (again or delivery.position > batch.position):
+                _rule(batch, delivery, Verdict.STALE, now, reason=ERASED, again=again)
             elif again or delivery.position > batch.position:
                 self._decide(batch, delivery, reading, now, due_at, again=again)
 
@@ -329,6 +336,10 @@ class Applier:
         now = self._clock()
         async with self._mirror.batch(ids, now) as batch:
             if not again and delivery.position <= batch.position:
+                return
+            if await _kept_out(batch, [delivery], [reason]):
+                batch.drop_body(delivery.id)
+                _rule(batch, delivery, Verdict.STALE, now, reason=ERASED, again=again)
                 return
             for known_id in ids:
                 if known_id in batch.records:
@@ -398,6 +409,23 @@ def _first_gap(stretch: Stretch) -> Gap | None:
 def _is_no_fault(error: Exception) -> bool:
     """Whether the deliveries have no part in it: the store failed, or another worker has taken over."""
     return is_unavailable(error) or isinstance(error, MirrorError)
+
+
+async def _kept_out(
+    batch: Batch, deliveries: Sequence[Delivery], readings: Sequence[Snapshot | str]
+) -> set[str]:
+    """Name those that are about people who were erased, also where nothing could be applied of them."""
+    names = {one.id for one in deliveries if one.is_erased}
+    if not batch.keeps_out:
+        return names
+    about: dict[str, Collection[int]] = {}
+    for delivery, reading in zip(deliveries, readings, strict=True):
+        if isinstance(reading, Snapshot):
+            about[delivery.id] = (reading.customer_id,)
+        elif delivery.topic != PING:
+            about[delivery.id] = mentioned(delivery.body)
+    await batch.look_for_erased({customer_id for ids in about.values() for customer_id in ids})
+    return names | {name for name, ids in about.items() if not batch.erased.isdisjoint(ids)}
 
 
 def _complaint(error: Exception) -> str:

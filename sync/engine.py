@@ -15,6 +15,7 @@ from sync.apply import Applier
 from sync.budget import keep_budget, kept_budget
 from sync.concerns import to_read
 from sync.credentials import Credentials, credentials
+from sync.erasure import Eraser
 from sync.kounta import Auth, Kounta, Retries
 from sync.login import Login
 from sync.merge.snapshots import Lens
@@ -58,6 +59,7 @@ class Engine:
     writer: Writer
     credentials: Credentials
     login: Login
+    eraser: Eraser
 
     async def keep_budget(self) -> None:
         """Store how much of the call budget is used, so that a restart does not begin it anew."""
@@ -87,9 +89,17 @@ async def open_engine(
     """
     async with AsyncExitStack() as stack:
         if store is None:
-            mirror = await Mirror.open(settings.place, settings.company_id, settings.subscription, purpose)
+            mirror = await Mirror.open(
+                settings.place,
+                settings.company_id,
+                settings.subscription,
+                purpose,
+                marker=settings.marker,
+            )
         else:
-            mirror = await Mirror.of(store, settings.company_id, settings.subscription)
+            mirror = await Mirror.of(
+                store, settings.company_id, settings.subscription, marker=settings.marker
+            )
         stack.push_async_callback(mirror.close)
         await stack.enter_async_context(held(mirror, insist=store is None))
         await mirror.refresh()
@@ -110,6 +120,7 @@ async def open_engine(
                 settings, kounta.budget, auth.adopt, clock=clock, transport=transport, retries=kounta.retries
             )
             engine = _assemble(settings, mirror, kounta, auth, login, clock, sleep, random or Random())  # noqa: S311 - a sample, no secret
+            await engine.eraser.take_over()
             await await_nobody(mirror)  # whoever waited for a process that was killed has gone
             changed = await resubscribe(mirror, clock())
             if changed is not None:
@@ -175,4 +186,5 @@ def _assemble(
         writer=Writer(mirror, kounta, lens=lens, timing=timing, clock=clock),
         credentials=auth,
         login=login,
+        eraser=Eraser(settings, mirror, clock, sleep=sleep),
     )

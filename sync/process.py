@@ -387,7 +387,7 @@ def _tell_of_waiting(state: RetryCallState) -> None:
 
 async def _applier_of(settings: WorkerSettings, store: MirrorStore) -> Applier:
     """Give what applies under no lease."""
-    mirror = await Mirror.of(store, settings.company_id, settings.subscription)
+    mirror = await Mirror.of(store, settings.company_id, settings.subscription, marker=settings.marker)
     timing = settings.timing
     lens = Lens(settings.company_id, settings.subscription, timing.window)
     return Applier(mirror, lens, timing, utc_now)

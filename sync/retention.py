@@ -12,6 +12,7 @@ from receiver.local import connect_locally
 from receiver.postgresql import Schema
 from sync.engine import Engine
 from sync.merge.decisions import Verdict
+from sync.mirror.erasure import forget_ids_of_erased
 from sync.mirror.verdicts import deliveries_with
 
 RECEIVER: Final = "receiver"
@@ -23,10 +24,12 @@ _log = structlog.get_logger()
 async def forget_old(engine: Engine) -> int | None:
     """Have old deliveries removed that have a verdict; None when the receiver that owns them does not run.
 
-    Failed and quarantined ones stay: they are the only record of what they said.
+    Failed and quarantined ones stay: they are the only record of what they said. The feed forgets whom it
+    said `erased` of before.
     """
     keep = [name for verdict in KEPT for name in await deliveries_with(engine.mirror, verdict)]
     before = engine.clock() - timedelta(days=engine.settings.retention_days)
+    await forget_ids_of_erased(engine.mirror, before)
     through = (await engine.mirror.refresh()).position
     inbox = inbox_of(engine.settings.place)
     if isinstance(inbox, Schema):

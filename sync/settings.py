@@ -13,6 +13,7 @@ from sync.kounta import API_URL, KountaRefused
 from sync.kounta.origin import Origin, is_loopback
 from sync.merge.customers import ATTRIBUTES, Subscription
 from sync.merge.doubts import Timing
+from sync.mirror.marks import Marker
 from sync.reconcile.deletions import Brake
 
 SHORTEST_KEY = 32
@@ -119,6 +120,11 @@ class MirrorSettings(Settings):
         description="how many calls a minute Kounta allows; unset, 60 with Basic and 180 with OAuth",
     )
 
+    secret_key: Annotated[SecretStr, AfterValidator(_long_enough)] | None = Field(
+        None,
+        alias="MIRROR_SECRET_KEY",
+        description="what stored OAuth tokens are encrypted with, and erased people marked",
+    )
     public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
         None, alias="MIRROR_PUBLIC_URL", description="where Kounta reaches the receiver; it may carry a path"
     )
@@ -147,6 +153,11 @@ class MirrorSettings(Settings):
         """Give the brake on deletions."""
         return Brake.parse(self.hold_deletes)
 
+    @property
+    def marker(self) -> Marker | None:
+        """Give what marks erased people; None: no key is set, and nobody can have been erased."""
+        return None if self.secret_key is None else Marker(self.secret_key)
+
 
 class WorkerSettings(MirrorSettings):
     """What it takes to ask Kounta."""
@@ -160,9 +171,6 @@ class WorkerSettings(MirrorSettings):
     )
     refresh_token: Annotated[SecretStr, Field(min_length=1)] | None = Field(
         None, alias="KOUNTA_REFRESH_TOKEN", description="an OAuth refresh token to begin with"
-    )
-    secret_key: Annotated[SecretStr, AfterValidator(_long_enough)] | None = Field(
-        None, alias="MIRROR_SECRET_KEY", description="what stored OAuth tokens are encrypted with"
     )
     authorize_url: Annotated[str, AfterValidator(_page)] | None = Field(
         None, alias="KOUNTA_AUTHORIZE_URL", description="the page at which a person allows the application"

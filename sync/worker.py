@@ -101,6 +101,7 @@ class Worker:
             if reader is not None:
                 await self.engine.applier.apply_pending(reader)
                 await self._gaps.look(reader)
+        await self.engine.eraser.go_on()
         await self.engine.registrar.check()
         await self._do_once("sweep", self._sweep_if_due)
         while await self._do_once("verify", self._verify_some):
@@ -138,6 +139,7 @@ class Worker:
             loops.create_task(lasting("sweep", lambda: self._each_tick("sweep", sweep)))
             loops.create_task(lasting("budget", self._keep_budget))
             loops.create_task(lasting("retention", self._forget))
+            loops.create_task(lasting("erasure", self._keep_out))
             loops.create_task(lasting("registration", self._watch_registration))
             loops.create_task(lasting("heartbeat", self._watch.keep_alive))
             loops.create_task(lasting("alerts", self._watch.keep_telling))
@@ -248,6 +250,12 @@ class Worker:
         while True:
             await forget_old(self.engine)
             await asyncio.sleep(RETENTION_SECONDS)
+
+    async def _keep_out(self) -> None:
+        """Drop what came of erased people, and complete erasures."""
+        while True:
+            await self.engine.eraser.go_on()
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _watch_registration(self) -> None:
         while True:

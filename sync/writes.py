@@ -93,6 +93,8 @@ class Writer:
         )
         subscription = self._lens.subscription
         async with self._mirror.batch([customer_id], now) as batch:
+            if customer_id in batch.erased:
+                return  # written at Kounta, and kept out here
             record = batch.records.get(customer_id)
             if record == before:
                 decision = accept(record, snapshot, subscription)

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from receiver.database import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+
+_ERASED = "erased"  # among the headers of a delivery; a request's own header of that name is never kept
+
+
+def blank_headers(now: datetime) -> str:
+    """Give what stands for the headers of a delivery about a person who was erased, as it is stored."""
+    return json.dumps({_ERASED: utc_text(now)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +30,11 @@ class Delivery:
     received_at: datetime  # UTC
     headers: Mapping[str, str]  # lower-case names; only those that carry no secret
     body: bytes  # as it came: signed, not parsed
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether it says nothing any more, because it was about a person who was erased."""
+        return not self.body and _ERASED in self.headers
 
 
 @dataclass(frozen=True, slots=True)

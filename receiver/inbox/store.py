@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from receiver.database import WritingThread, migrate
 from receiver.inbox import transactions
+from receiver.inbox.erasure import Dropped, drop_bodies
 from receiver.inbox.schema import MIGRATIONS
 from receiver.inbox.transactions import Row, Sign
 from receiver.ownership import Ownership
@@ -110,6 +111,11 @@ class InboxStore(WritingThread):
             forgotten, after = await self.transact(stretch)
             gone += forgotten
         return gone
+
+    async def drop_bodies(self, company_id: int, names: Collection[str], now: datetime) -> Dropped:
+        """Drop what these deliveries say, and leave it nowhere in a file."""
+        count = await drop_bodies(self, company_id, names, now)
+        return Dropped(count, self._ownership is None or await self.truncate_log())
 
     async def close(self) -> None:
         """End the connection, and give up the lock."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from receiver.database import Database
+    from receiver.inbox.erasure import Dropped
     from receiver.inbox.store import Spooled
 
 
@@ -246,6 +247,13 @@ class InboxWriter:
         at the first stretch in which none is old enough. A schema: whole partitions. Gives how many went.
         """
         return await self._store.forget(company_id, through=through, before=before, keep=keep)
+
+    async def drop_bodies(self, company_id: int, names: Collection[str]) -> Dropped:
+        """Drop what these deliveries of a company say, because of whom they are about; each stays as a row.
+
+        Beside PostgreSQL: of what waits here for it.
+        """
+        return await self._store.drop_bodies(company_id, names, self._clock())
 
     async def _commit_for_ever(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from sync.cli.customers import customers
 from sync.cli.deliveries import deliveries
 from sync.cli.demo import demo
 from sync.cli.doctor import doctor
+from sync.cli.erase import erase
 from sync.cli.explain import explain
 from sync.cli.history import history
 from sync.cli.init import init
@@ -51,6 +52,7 @@ for command in (
     changes,
     backup,
     rebuild,
+    erase,
     migrate,
     sandbox,
     demo,

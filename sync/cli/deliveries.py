@@ -178,7 +178,9 @@ async def _by_ourselves(settings: WorkerSettings, asked: dict[str, Any], *, dry_
         async with open_engine(settings, "kounta-mirror deliveries replay") as engine:
             return asdict(await replay_deliveries(engine, what.ids, what.wanted))
     purpose = "kounta-mirror deliveries replay --dry-run"  # without the engine, which does what is due
-    mirror = await Mirror.open(settings.place, settings.company_id, settings.subscription, purpose)
+    mirror = await Mirror.open(
+        settings.place, settings.company_id, settings.subscription, purpose, marker=settings.marker
+    )
     async with mirror:
         return asdict(await rehearse(settings, mirror, utc_now, what.ids, what.wanted))
 

@@ -40,10 +40,12 @@ async def explain(
     json
         Print one JSON object.
     """
+    from receiver.database import utc_text
     from sync.console.explanation import compared
     from sync.console.explanation import explain as look
     from sync.engine import utc_now
     from sync.merge.snapshots import Lens, UnreadableError
+    from sync.mirror.erased import erased_at
     from sync.mirror.reader import MirrorReader
     from sync.settings import MirrorSettings, WorkerSettings
 
@@ -51,12 +53,16 @@ async def explain(
     answer = await _asked(settings, customer_id) if isinstance(settings, WorkerSettings) else None
     async with MirrorReader.look(settings.place, settings.company_id) as mirror:
         found = await look(mirror, customer_id, timing=settings.timing, now=utc_now())
+        erased = await erased_at(mirror, settings.marker, customer_id)
     if upstream:
         lens = Lens(settings.company_id, settings.subscription, settings.timing.window)
         try:
             found = compared(found, answer, lens)
         except UnreadableError as error:
             raise MirrorError(f"Kounta's answer cannot be compared with the row: {error}.") from error
+    if not found.is_known and erased is not None:
+        sys.stderr.write(f"Customer {customer_id} was erased at {utc_text(erased)}, and is kept out.\n")
+        return 1
     if not found.is_known and answer is None:
         also = ", and Kounta has none" if upstream else ""
         sys.stderr.write(f"The mirror knows nothing of a customer {customer_id}{also}.\n")

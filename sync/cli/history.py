@@ -28,6 +28,8 @@ async def history(customer_id: CustomerId, /, *, company: Company = None, json: 
     json
         Print a JSON array.
     """
+    from receiver.database import utc_text
+    from sync.mirror.erased import erased_at
     from sync.mirror.feed import changes_of
     from sync.mirror.reader import MirrorReader
     from sync.settings import MirrorSettings
@@ -35,8 +37,12 @@ async def history(customer_id: CustomerId, /, *, company: Company = None, json: 
     settings = MirrorSettings.load(company)
     async with MirrorReader.look(settings.place, settings.company_id) as mirror:
         changes = await changes_of(mirror, customer_id)
-    if not changes:
+        erased = await erased_at(mirror, settings.marker, customer_id)
+    if erased is not None:
+        sys.stderr.write(f"Customer {customer_id} was erased at {utc_text(erased)}, and is kept out.\n")
+    elif not changes:
         sys.stderr.write(f"The mirror has no history of customer {customer_id}.\n")
+    if not changes:
         return 1
     rows = [change.as_json() for change in changes]
     if json:

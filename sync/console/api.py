@@ -14,13 +14,14 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from receiver.database import is_unavailable
+from receiver.database import is_unavailable, utc_text
 from sync.console.answering import answering
 from sync.console.customers import customer_routes
 from sync.console.login import login_routes
 from sync.console.upstream import upstream_routes
 from sync.console.webhooks import webhook_routes
 from sync.engine import Engine
+from sync.erasure import Eraser
 from sync.kounta import KountaError
 from sync.merge.customers import CustomerId
 from sync.mirror.deliveries import Wanted
@@ -56,14 +57,22 @@ class Replay(BaseModel):
         return Wanted(self.verdict, since=self.since, until=self.until)
 
 
+class Erase(BaseModel):
+    """What `erase` asks for: a customer to erase, or to let come back."""
+
+    customer_id: CustomerId
+    allow_return: bool = False
+
+
 def create_api(engine: Engine) -> Starlette:
     """Make the application of the worker's local socket.
 
     `POST /reconcile` answers JSON lines: `{"stage", "done", "total"}` while it goes on, then
     `{"report", "why"}` (why the first of the failed ones did, or "") or `{"error"}`; `POST /rebuild`, too.
     `POST /replay` answers `{"verdicts": {id: verdict}, "before": {id: verdict}, "missing": [id]}`, and so
-    does `/rehearse`, which changes nothing. `/webhooks/…` is the registration, `/customers/…` what is asked
-    of upstream, `/login/…` new credentials, `/upstream` what `doctor` asks.
+    does `/rehearse`, which changes nothing. `POST /erase` answers the receipt (`Receipt.as_json`), with
+    `allow_return` `{"customer_id", "returns", "erased_at"}`. `/webhooks/…` is the registration,
+    `/customers/…` what is asked of upstream, `/login/…` new credentials, `/upstream` what `doctor` asks.
     """
 
     async def reconcile(request: HttpRequest) -> Response:
@@ -85,8 +94,13 @@ def create_api(engine: Engine) -> Starlette:
         asked = Replay.model_validate_json(await request.body())
         return asdict(await rehearse(engine.settings, engine.mirror, engine.clock, asked.ids, asked.wanted))
 
+    async def erase(request: HttpRequest) -> dict[str, Any]:
+        asked = Erase.model_validate_json(await request.body())
+        return await erasure(engine.eraser, asked)
+
     return Starlette(
         routes=[
+            Route("/erase", answering(erase), methods=["POST"]),
             Route("/reconcile", reconcile, methods=["POST"]),
             Route("/rebuild", rebuild, methods=["POST"]),
             Route("/replay", answering(replay_deliveries), methods=["POST"]),
@@ -97,6 +111,14 @@ def create_api(engine: Engine) -> Starlette:
             *upstream_routes(engine),
         ]
     )
+
+
+async def erasure(eraser: Eraser, asked: Erase) -> dict[str, Any]:
+    """Erase a customer, or let one come back, as was asked."""
+    if asked.allow_return:
+        erased_at = await eraser.allow_return(asked.customer_id)
+        return {"customer_id": asked.customer_id, "returns": True, "erased_at": utc_text(erased_at)}
+    return (await eraser.erase(asked.customer_id)).as_json()
 
 
 def _wrong(error: ValidationError) -> Response:

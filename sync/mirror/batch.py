@@ -19,7 +19,9 @@ from sync.merge.records import Record
 from sync.merge.snapshots import Source
 from sync.mirror.bulk import Lookup, among, json_array, time_text, upserting
 from sync.mirror.counts import Counted, add_counts
+from sync.mirror.erased import BODIES, erased_among
 from sync.mirror.history import Journal
+from sync.mirror.marks import Marker
 from sync.mirror.progress import Progress
 from sync.mirror.rows import doubt_of, record_of, row_of, row_of_doubt
 from sync.mirror.schema import CUSTOMERS, HELD_DELETES, PROGRESS, STATUS, VERIFICATIONS
@@ -30,9 +32,18 @@ class Batch:
     """What one transaction reads first and writes last; between them the customers are changed in memory."""
 
     def __init__(
-        self, connection: AsyncConnection, company_id: int, progress: Progress, *, holding: bool
+        self,
+        connection: AsyncConnection,
+        company_id: int,
+        progress: Progress,
+        *,
+        holding: bool,
+        keeping_out: Marker | None = None,
     ) -> None:
-        """Begin with what is stored; `holding`: whether any deletion is held."""
+        """Begin with what is stored; `holding`: whether any deletion is held.
+
+        `keeping_out` tells who was erased; None: nobody was.
+        """
         self.connection = connection
         self.company_id = company_id
         self.progress = self._progress_before = progress
@@ -40,6 +51,12 @@ class Batch:
         self.records: dict[int, Record] = {}
         self.doubts: dict[int, Doubt] = {}
         self.counts: Counter[str] = Counter()
+        self.erased: set[int] = set()
+        """Of the customers that were looked at, those who were erased: nothing of them is written."""
+        self.keeps_out = keeping_out is not None
+        """Whether anybody was erased."""
+        self._marker = keeping_out
+        self._bodies: list[tuple[int, str]] = []
         self._revision = progress.revision
         self._before: dict[int, tuple[Record | None, int | None, int]] = {}
         self._doubts_before: dict[int, Doubt] = {}
@@ -59,6 +76,8 @@ class Batch:
         ids = set(customer_ids)
         if not ids:
             return
+        await self.look_for_erased(ids)
+        ids -= self.erased
         numbers = json_array(ids)
         self._before |= dict.fromkeys(ids, (None, None, 0))
         for row in await _KNOWN.rows(self.connection, self.company_id, numbers):
@@ -71,11 +90,18 @@ class Batch:
             doubt = doubt_of(row)
             self.doubts[doubt.customer_id] = self._doubts_before[doubt.customer_id] = doubt
 
+    async def look_for_erased(self, customer_ids: Collection[int]) -> None:
+        """Find out which of these customers were erased."""
+        if self._marker is not None and customer_ids:
+            self.erased |= await erased_among(self.connection, self.company_id, self._marker, customer_ids)
+
     def decide(
         self, decision: Decision, *, source: Source, at: datetime, delivery_id: str | None = None
     ) -> None:
         """Take over what the merge decided: the record, and the change if there is one."""
         customer_id = decision.record.customer_id
+        if customer_id in self.erased:
+            return
         known = self.records.get(customer_id)
         self.records[customer_id] = decision.record
         if decision.kind is not None:
@@ -90,6 +116,8 @@ class Batch:
 
     def doubt(self, customer_id: int, reason: Reason, due_at: datetime, *, asked: bool = False) -> None:
         """Ask for a read of this customer. Whatever it was held for is in doubt again, too."""
+        if customer_id in self.erased:
+            return
         self._revision += 1
         self.doubts[customer_id] = raise_doubt(
             self.doubts.get(customer_id), customer_id, reason, due_at, self._revision, asked=asked
@@ -110,11 +138,17 @@ class Batch:
     def hold_delete(self, customer_id: int, missing_at: datetime) -> None:
         """Gather a customer that upstream answered 404 for, in place of its doubt."""
         self.doubts.pop(customer_id, None)
-        self._held[customer_id] = missing_at
+        if customer_id not in self.erased:
+            self._held[customer_id] = missing_at
 
     def listed(self, customer_id: int, sweep_id: int) -> None:
         """Note that the sweep has met this customer."""
-        self._listed_in[customer_id] = sweep_id
+        if customer_id not in self.erased:
+            self._listed_in[customer_id] = sweep_id
+
+    def drop_body(self, delivery_id: str) -> None:
+        """Have the inbox drop what a delivery says, because it is about somebody who was erased."""
+        self._bodies.append((self.company_id, delivery_id))
 
     def rule(self, ruling: Ruling, position: int | None) -> None:
         """Give a delivery its verdict; `position` None: another one, and the one before is kept as past."""
@@ -149,6 +183,7 @@ class Batch:
             await write_rulings(self.connection, self.company_id, self._rulings, self._ruled_again)
             self.counts[Counted.ANNOUNCED] += self._journal.seq - self.progress.seq
         await add_counts(self.connection, self.company_id, self.counts, now)
+        await BODIES.run(self.connection, self._bodies)
         await self._flush_doubts()
         await self._flush_status(changed, now)
         self.progress = replace(

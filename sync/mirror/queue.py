@@ -113,11 +113,12 @@ async def ask_about_doubts(mirror: Mirror) -> int:
     return result.rowcount
 
 
-async def ask_about(mirror: Mirror, customer_ids: Collection[int], now: datetime) -> None:
-    """Let a person wait for a read of these customers."""
+async def ask_about(mirror: Mirror, customer_ids: Collection[int], now: datetime) -> bool:
+    """Let a person wait for a read of these customers; False: some were erased, and are not asked about."""
     async with mirror.batch(customer_ids, now) as batch:
         for customer_id in customer_ids:
             batch.doubt(customer_id, Reason.ASKED, now, asked=True)
+    return not batch.erased
 
 
 async def doubt_every_live(mirror: Mirror, reason: Reason, now: datetime, *, asked: bool) -> None:

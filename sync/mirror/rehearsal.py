@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.mirror.batch import Batch
+from sync.mirror.marks import Marker
 from sync.mirror.progress import Progress
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import PROGRESS
@@ -18,10 +19,13 @@ from sync.mirror.wholeness import whole
 class Rehearsal(MirrorReader):
     """A mirror within one transaction that is undone in the end; its batches see each other."""
 
-    def __init__(self, connection: AsyncConnection, company_id: int, progress: Progress) -> None:
+    def __init__(
+        self, connection: AsyncConnection, company_id: int, progress: Progress, keeping_out: Marker | None
+    ) -> None:
         super().__init__(connection.engine, company_id)
         self.progress = progress
         self._connection = connection
+        self._keeping_out = keeping_out
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -32,7 +36,13 @@ class Rehearsal(MirrorReader):
     async def batch(self, customer_ids: Collection[int], now: datetime) -> AsyncIterator[Batch]:
         """Do what `Mirror.batch` does; an exception leaves everything as it was before the batch."""
         async with self._connection.begin_nested():
-            batch = Batch(self._connection, self.company_id, self.progress, holding=True)
+            batch = Batch(
+                self._connection,
+                self.company_id,
+                self.progress,
+                holding=True,
+                keeping_out=self._keeping_out,
+            )
             await batch.load(customer_ids)
             yield batch
             await batch.flush(now)
@@ -47,5 +57,6 @@ async def rehearsal(mirror: Mirror) -> AsyncIterator[Rehearsal]:
     )
     async with mirror.transaction() as connection:
         row = (await connection.execute(statement)).one()
-        yield Rehearsal(connection, mirror.company_id, Progress(*row))
+        keeping_out = await mirror.keeping_out_now(connection)
+        yield Rehearsal(connection, mirror.company_id, Progress(*row), keeping_out)
         await whole(connection.rollback())

@@ -327,6 +327,25 @@ TOKENS: Final = _table(
     Column("kept_at", UTCDateTime, nullable=False),
 )
 
+# Who was erased: `returned_at` is set once a person lets them come back. No id stands here.
+ERASED_CUSTOMERS: Final = _table(
+    "_erased_customers",
+    _company(),
+    Column("mark", String, primary_key=True),
+    Column("key_id", String, nullable=False),
+    Column("erased_at", UTCDateTime, nullable=False),
+    Column("searched_at", UTCDateTime),
+    Column("completed_at", UTCDateTime),
+    Column("returned_at", UTCDateTime),
+)
+
+# Deliveries about them whose bodies the inbox has yet to drop.
+ERASED_BODIES: Final = _table(
+    "_erased_bodies",
+    _company(),
+    Column("delivery_id", String, primary_key=True),
+)
+
 _SHOWN: Final = ("as_of", "first_seen_at", "first_seen_by", "changed_at", "verified_at", "partial")
 _CUSTOMER: Final = ("company_id", "id", *COLUMNS, *_SHOWN)
 _CHANGE: Final = tuple(

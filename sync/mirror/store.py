@@ -6,25 +6,27 @@ numbers become visible in their order, and whoever holds no lease any more is st
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-from sqlalchemy import bindparam, exists, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, bindparam, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from receiver.database import Place, directory_of, migrate, mirror_of, open_reader, open_writer
 from receiver.errors import MirrorError
 from receiver.ownership import Ownership
+from receiver.sqlite import TRUNCATION
 from sync.merge.customers import ATTRIBUTES, Subscription
 from sync.mirror.batch import Batch
+from sync.mirror.marks import Marker
 from sync.mirror.progress import Progress
 from sync.mirror.reader import MIGRATIONS, MirrorReader
-from sync.mirror.schema import COMPANIES, HELD_DELETES, PROGRESS, STATUS
+from sync.mirror.schema import COMPANIES, ERASED_CUSTOMERS, HELD_DELETES, PROGRESS, STATUS
 from sync.mirror.wholeness import Whole, WholeConnection, whole
 
 OWNER: Final = "worker"
@@ -33,6 +35,16 @@ OWNER: Final = "worker"
 
 class LeaseLostError(MirrorError):
     """Another worker asks upstream for this company now; what this one was about to write is not written."""
+
+
+class KeyDiffersError(MirrorError):
+    """Nobody can tell who was erased: the key that they were marked with is not the one that is set."""
+
+    def __init__(self, company_id: int) -> None:
+        super().__init__(
+            f"People of company {company_id} were erased, and MIRROR_SECRET_KEY is not what it was then: "
+            "nobody can tell who must not come back. Set it as it was."
+        )
 
 
 class BusyElsewhere(MirrorError):  # noqa: N818 - it says what is the case
@@ -103,6 +115,24 @@ class MirrorStore:
                 await whole(connection.undo())
                 raise
 
+    async def truncate_log(self) -> bool:
+        """Empty the log of a file, so that no old page is left; False while a reader keeps some alive."""
+        async with self._one_writer:
+            return await whole(self._truncate())
+
+    async def _truncate(self) -> bool:
+        async with self.engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            before, truncation, after = TRUNCATION
+            await driver.execute(before)
+            try:
+                cursor = await driver.execute(truncation)
+                (busy, _, _) = await cursor.fetchone()
+                await cursor.close()
+            finally:
+                await driver.execute(after)
+        return bool(busy == 0)
+
     async def close(self) -> None:
         """Let it go; a transaction under way ends first."""
         async with self._one_writer:
@@ -116,10 +146,18 @@ class Mirror(MirrorReader):
     """One company's mirror, as a worker writes it."""
 
     def __init__(
-        self, store: MirrorStore, company_id: int, subscription: Subscription, *, owns_store: bool = False
+        self,
+        store: MirrorStore,
+        company_id: int,
+        subscription: Subscription,
+        *,
+        marker: Marker | None = None,
+        owns_store: bool = False,
     ) -> None:
+        """Make it; `marker` tells who was erased, and is needed once anybody was."""
         super().__init__(store.reading, company_id)
         self.subscription = subscription
+        self.marker = marker
         self.progress = Progress()
         self.lease: Holding | None = None
         """Under which it writes; None: it needs none, it applies deliveries or owns a file."""
@@ -129,19 +167,33 @@ class Mirror(MirrorReader):
 
     @classmethod
     async def of(
-        cls, store: MirrorStore, company_id: int, subscription: Subscription, *, owns_store: bool = False
+        cls,
+        store: MirrorStore,
+        company_id: int,
+        subscription: Subscription,
+        *,
+        marker: Marker | None = None,
+        owns_store: bool = False,
     ) -> Self:
         """Give a company's mirror in `store`, and say how far it has come."""
-        mirror = cls(store, company_id, subscription, owns_store=owns_store)
+        mirror = cls(store, company_id, subscription, marker=marker, owns_store=owns_store)
         await mirror._greet()
         return mirror
 
     @classmethod
-    async def open(cls, place: Place, company_id: int, subscription: Subscription, purpose: str) -> Self:
+    async def open(
+        cls,
+        place: Place,
+        company_id: int,
+        subscription: Subscription,
+        purpose: str,
+        *,
+        marker: Marker | None = None,
+    ) -> Self:
         """Open the store and the company's mirror in it; raises as `MirrorStore.open` does."""
         store = MirrorStore.open(place, purpose)
         try:
-            return await cls.of(store, company_id, subscription, owns_store=True)
+            return await cls.of(store, company_id, subscription, marker=marker, owns_store=True)
         except BaseException:
             await store.close()
             raise
@@ -163,12 +215,29 @@ class Mirror(MirrorReader):
         """
         async with self._writing:
             async with self.store.begin() as connection:
-                progress, holding = await self._stored(connection, wait=wait)
-                batch = Batch(connection, self.company_id, progress, holding=holding)
+                progress, holding, keys = await self._stored(connection, wait=wait)
+                batch = Batch(
+                    connection,
+                    self.company_id,
+                    progress,
+                    holding=holding,
+                    keeping_out=self.keeping_out(keys),
+                )
                 await batch.load(customer_ids)
                 yield batch
                 await batch.flush(now)
             self.progress = batch.progress
+
+    def keeping_out(self, keys: frozenset[str]) -> Marker | None:
+        """Give what tells who was erased, under these keys; None: nobody was. Raises KeyDiffersError."""
+        if keys and (self.marker is None or keys != {self.marker.key_id}):
+            raise KeyDiffersError(self.company_id)
+        return self.marker if keys else None
+
+    async def keeping_out_now(self, connection: AsyncConnection) -> Marker | None:
+        """Give the same within a transaction that has locked the company."""
+        _, _, keys = await self._stored(connection)
+        return self.keeping_out(keys)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -194,7 +263,7 @@ class Mirror(MirrorReader):
                     update(PROGRESS).where(PROGRESS.c.company_id == self.company_id).values(fields)
                 )
                 yield connection
-                progress, _ = await self._stored(connection)
+                progress, _, _ = await self._stored(connection)
             self.progress = progress
 
     async def refresh(self) -> Progress:
@@ -203,11 +272,13 @@ class Mirror(MirrorReader):
             return self.progress
         async with self._writing, self.reading() as connection:
             row = (await connection.execute(_PROGRESS, {"company": self.company_id})).one()
-            self.progress = Progress(*row[:-1])
+            self.progress = Progress(*row[:-_BESIDE])
         return self.progress
 
-    async def _stored(self, connection: AsyncConnection, *, wait: bool = True) -> tuple[Progress, bool]:
-        """Lock the company, read how far it has come, and say whether deletions are held.
+    async def _stored(
+        self, connection: AsyncConnection, *, wait: bool = True
+    ) -> tuple[Progress, bool, frozenset[str]]:
+        """Lock the company, read how far it has come, whether deletions are held, and the keys of marks.
 
         Anew each time: a call that was cancelled while it committed leaves memory behind.
         """
@@ -215,12 +286,13 @@ class Mirror(MirrorReader):
         row = (await connection.execute(statement, {"company": self.company_id})).one_or_none()
         if row is None:
             raise BusyElsewhere(f"Another worker writes of company {self.company_id} at this moment.")
-        progress = Progress(*row[:-1])
+        progress = Progress(*row[:-_BESIDE])
         if self.lease is not None and progress.epoch != self.lease.epoch:
             raise LeaseLostError(
                 f"Another worker asks Kounta for company {self.company_id} now: this one had stood still."
             )
-        return progress, bool(row[-1])
+        holding, *keys = row[-_BESIDE:]
+        return progress, bool(holding), frozenset(key for key in keys if key is not None)
 
     async def _greet(self) -> None:
         """Make the rows that each company has one of, and read how far it has come."""
@@ -239,10 +311,22 @@ class Mirror(MirrorReader):
                 await connection.execute(
                     insert(table).values(company_id=self.company_id, **values).on_conflict_do_nothing()
                 )
-            self.progress, _ = await self._stored(connection)
+            self.progress, _, _ = await self._stored(connection)
 
 
+def _key(of: Callable[[Any], ColumnElement[str]]) -> ScalarSelect[Any]:
+    """Give the first or last of the keys that marks in force were made with: with one key they are equal."""
+    in_force = (
+        ERASED_CUSTOMERS.c.company_id == PROGRESS.c.company_id,
+        ERASED_CUSTOMERS.c.returned_at.is_(None),
+    )
+    return select(of(ERASED_CUSTOMERS.c.key_id)).where(*in_force).scalar_subquery()
+
+
+_BESIDE: Final = 3
 _PROGRESS = select(
     *(PROGRESS.c[name] for name in Progress.__slots__),
     exists().where(HELD_DELETES.c.company_id == PROGRESS.c.company_id),
+    _key(func.min),
+    _key(func.max),
 ).where(PROGRESS.c.company_id == bindparam("company"))

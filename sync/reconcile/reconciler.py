@@ -106,7 +106,8 @@ class Reconciler:
 
     async def _ask(self, request: Request, tally: Tally, tell: Callable[[Step], None]) -> None:
         if request.customer_id is not None:
-            await ask_about(self._mirror, [request.customer_id], self._clock())
+            if not await ask_about(self._mirror, [request.customer_id], self._clock()):
+                tally.note_failed([request.customer_id], "it was erased, and is kept out")
             return
         if request.allow_deletes:
             await self._deletions.ask_again(request.allow_deletes)

@@ -244,6 +244,10 @@ class Sweeper:
     def _take_item(
         self, walk: _Walk, batch: Batch, page: Page, customer: Customer, progress: Progress
     ) -> None:
+        if customer.id in batch.erased:  # nothing is taken of it, but it is one of ours
+            walk.known += 1
+            walk.note(customer.id, Outcome.UNCHANGED, "")
+            return
         known = customer.id in batch.records
         try:
             snapshot = self._lens.customer(
@@ -265,6 +269,9 @@ class Sweeper:
 
     def _fail(self, walk: _Walk, batch: Batch, customer_id: int | None, why: str) -> None:
         """Pass over an item that cannot be used; perhaps a read of the customer can."""
+        if customer_id in batch.erased:
+            walk.note(customer_id, Outcome.UNCHANGED, "")
+            return
         _log.warning(f"An item of the list cannot be used: {why}", action="listed_unreadable")
         walk.swept.failed += 1
         walk.note(customer_id, Outcome.FAILED, why)
@@ -276,6 +283,9 @@ class Sweeper:
 
     def _decide(self, walk: _Walk, batch: Batch, item: _Item) -> None:
         snapshot, customer_id = item.snapshot, item.snapshot.customer_id
+        if customer_id in batch.erased:
+            walk.note(customer_id, Outcome.UNCHANGED, "")
+            return
         record, doubt = batch.records.get(customer_id), batch.doubts.get(customer_id)
         if record is not None and not snapshot.complete:
             decision = compare_listed(record, snapshot)
@@ -328,6 +338,8 @@ class Sweeper:
             now = self._clock()
             async with self._mirror.batch(ids, now) as batch:
                 for customer_id in ids:
+                    if customer_id not in batch.records:
+                        continue  # it was erased meanwhile
                     decision = compare_unlisted(batch.records[customer_id], now)
                     if decision.doubt is not None:
                         batch.settle(customer_id)  # this says more than what was known against it so far

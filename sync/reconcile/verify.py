@@ -130,6 +130,9 @@ class Verifier:
     async def _take(self, read_for: Doubt, read: Read, seen: Progress, *, sampled: bool) -> Outcome:
         customer_id = read_for.customer_id
         async with self._mirror.batch([customer_id], self._clock()) as batch:
+            if customer_id in batch.erased:
+                self._missed.pop(customer_id, None)
+                return Outcome.UNKNOWN
             fenced = is_fenced(
                 batch.records.get(customer_id),
                 batch.doubts.get(customer_id),

@@ -156,6 +156,8 @@ class Shop:
     stack: AsyncExitStack
     sandbox: Sandbox = field(init=False)
     settings: dict[str, str] = field(default_factory=dict)
+    processes: list[Process] = field(default_factory=list)
+    """All that were started, also those that have ended."""
     _hung: int = 0
 
     async def open(self, customers: int, **settings: Any) -> None:
@@ -188,6 +190,7 @@ class Shop:
             stderr=asyncio.subprocess.PIPE,
         )
         process = Process(child)
+        self.processes.append(process)
         self.stack.push_async_callback(_end, process)
         return process
 

@@ -268,7 +268,9 @@ class BugError(Exception):
     """What no code expects."""
 
 
-@pytest.mark.parametrize("loop", ["apply", "verify", "sweep", "budget", "retention", "registration"])
+@pytest.mark.parametrize(
+    "loop", ["apply", "verify", "sweep", "budget", "retention", "erasure", "registration"]
+)
 async def test_a_bug_in_any_loop_ends_all_of_them(
     shop: Any, monkeypatch: pytest.MonkeyPatch, loop: str
 ) -> None:
@@ -282,6 +284,7 @@ async def test_a_bug_in_any_loop_ends_all_of_them(
         "sweep": "sync.reconcile.sweep.Sweeper.sweep",
         "budget": "sync.engine.Engine.keep_budget",
         "retention": "sync.worker.forget_old",
+        "erasure": "sync.erasure.Eraser.go_on",
         "registration": "sync.registration.registrar.Registrar.check",
     }[loop]
     given = {**shop.settings, "MIRROR_DATA_DIR": str(shop.directory / "data")}

@@ -99,7 +99,7 @@ async def replay(trace: Trace, server: Server) -> dict[str, Digest]:
                         await connection.execute(step.statement, *step.parameters)
                         continue
                     if batch is None:
-                        progress, holding = await mirror._stored(connection)
+                        progress, holding, _ = await mirror._stored(connection)
                         batch = Batch(connection, COMPANY, progress, holding=holding)
                     await _again(batch, step, number)
     return _tables_of_server(server)

@@ -12,7 +12,7 @@ FREE: Final[dict[str, set[str]]] = {
     "Only the stores know SQL": {"mirror", "demo"},  # the demo compares rows without any code of the mirror
     "Only sync.kounta speaks HTTP to upstream": {
         *("kounta", "sandbox", "demo"),
-        *("cli", "retention"),  # over the local sockets
+        *("cli", "erasure", "retention"),  # over the local sockets
         *("alerts", "ping"),  # to others than upstream
         *("credentials", "engine", "login"),  # they hand a transport on
     },
