@@ -54,7 +54,7 @@ def commands(inbox: InboxWriter, capture: Capture) -> Starlette:
 
     `POST /forget` -> `{"forgotten": number}`. `POST /erase` -> `{"dropped": number, "clean": whether no old
     page holds it any more}`; beside PostgreSQL of what waits on this machine. `POST /capture` -> lines of
-    JSON: an empty object once it has begun, then each refused request of a company, as long as somebody reads.
+    JSON: an empty object once it has begun, then each refused request of a company while somebody reads.
     """
 
     async def forget(request: Request) -> Response:

@@ -138,6 +138,13 @@ def _of_verdicts(status: Status, figures: Figures) -> list[Concern]:
                 "quarantined",
             )
         )
+    begun_at = figures.erasure_begun_at
+    if begun_at is not None and status.now - begun_at > LATE:
+        sentence = (
+            f"An erasure, begun at {_clock(begun_at, status.now)}, is not complete: "
+            "a reader keeps old pages alive, or no receiver runs."
+        )
+        found.append(Concern(WARNING, sentence, "kounta-mirror erase ID"))
     lost = _without_verdict(status, figures)
     if lost > 0:
         sentence = f"{many(lost, 'delivery has', 'deliveries have')} no verdict: a fault of this program."

@@ -352,6 +352,8 @@ def _remains(place: Path | Server, directory: Path) -> Iterator[str]:
             f"{directory / CAPTURED} holds refused requests, which may be about them: "
             "kounta-mirror webhooks capture --discard."
         )
+    for path in sorted(directory.glob("*.damaged-*")):
+        yield f"{path} was put aside as damaged and may hold them: remove it."
     if isinstance(place, Server):
         yield (
             "PostgreSQL overwrites the place of removed rows as it reuses it (VACUUM FULL does at once), and "

@@ -10,6 +10,7 @@ from sync.mirror.progress import Progress
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import (
     CUSTOMERS,
+    ERASED_CUSTOMERS,
     HELD_DELETES,
     PROGRESS,
     STATUS,
@@ -37,6 +38,8 @@ class Figures:
     last_quarantined_at: datetime | None
     last_delivery_at: datetime | None
     last_sweep_at: datetime | None
+    erasure_begun_at: datetime | None = None
+    """Of the oldest erasure that is not complete; None: all are."""
 
 
 async def figures_of(mirror: MirrorReader) -> Figures | None:
@@ -73,6 +76,13 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
             .select_from(HELD_DELETES.join(CUSTOMERS, _HELD))
             .where(HELD_DELETES.c.company_id == company_id, CUSTOMERS.c.deleted_at.is_(None))
         )
+        begun = await connection.execute(
+            select(func.min(ERASED_CUSTOMERS.c.erased_at)).where(
+                ERASED_CUSTOMERS.c.company_id == company_id,
+                ERASED_CUSTOMERS.c.completed_at.is_(None),
+                ERASED_CUSTOMERS.c.returned_at.is_(None),
+            )
+        )
         return Figures(
             progress=Progress(*progress),
             live=status.live,
@@ -86,6 +96,7 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
             last_quarantined_at=quarantined.scalar_one(),
             last_delivery_at=status.last_delivery_at,
             last_sweep_at=status.last_sweep_at,
+            erasure_begun_at=begun.scalar_one(),
         )
 
 

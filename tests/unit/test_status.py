@@ -462,3 +462,9 @@ def test_what_waits_on_this_machine_is_said_at_once_and_told_when_it_does_for_lo
 def test_a_spool_in_which_nothing_waits_is_no_concern() -> None:
     assert replace(WELL, spooled=Spooled(0, None)).concerns() == []
     assert WELL.as_json()["spooled"] is None
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(60, 0), (61, 1)])
+def test_an_erasure_that_is_not_complete_is_said_after_a_while(seconds: int, times: int) -> None:
+    begun = replace(WELL, figures=replace(FIGURES, erasure_begun_at=ago(seconds=seconds)))
+    assert sum("is not complete" in concern.sentence for concern in begun.concerns()) == times

@@ -22,6 +22,7 @@ from sync.merge.doubts import Reason
 from sync.merge.snapshots import Source
 from sync.migration import move
 from sync.mirror.erasure import forget_ids_of_erased, marks_of
+from sync.mirror.figures import figures_of
 from sync.mirror.marks import Marker
 from sync.mirror.store import KeyDiffersError, Mirror, MirrorStore
 from tests.people import ANN, BOB, COMPANY, NOON, person
@@ -125,6 +126,18 @@ async def test_the_receipt_says_what_left_where(house: Any) -> None:
     }
     assert any("Backups" in sentence for sentence in remains)
     assert any("VACUUM" in sentence for sentence in remains) == isinstance(house.place, Server)
+
+
+async def test_what_lies_about_is_named(house: Any) -> None:
+    for name in ("captured.jsonl", "mirror.db.damaged-20261124T120000Z"):
+        (house.directory / name).touch()
+    if isinstance(house.place, Server):
+        (house.directory / "inbox.db").touch()
+    remains = " ".join((await house.eraser.erase(ANN)).remains)
+    assert "capture --discard" in remains
+    assert "damaged-20261124T120000Z was put aside" in remains
+    copied = "inbox.db was copied to PostgreSQL" in remains
+    assert copied == isinstance(house.place, Server)
 
 
 async def test_what_comes_of_an_erased_person_is_ruled_and_dropped(house: Any) -> None:
@@ -301,6 +314,9 @@ async def test_it_is_not_done_while_a_reader_keeps_old_pages(house: Any, store: 
         assert receipt.completed_at is None
         assert "End it" in receipt.why or f"{store}.db alive" in receipt.why
         assert house.slept == erasure.TRIES - 1
+        figures = await figures_of(house.mirror)
+        assert figures is not None
+        assert figures.erasure_begun_at == house.now
         assert not await house.eraser.go_on()
         assert house.rows("SELECT * FROM all_customers WHERE id = ?", ANN) == []
     assert (await house.eraser.erase(ANN)).completed_at is not None
