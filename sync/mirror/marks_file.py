@@ -82,6 +82,7 @@ def is_later(one: Mark, other: Mark | None) -> bool:
     return other is None or _said_at(one) > _said_at(other)
 
 
-def _said_at(mark: Mark) -> tuple[float, bool]:
+def _said_at(mark: Mark) -> tuple[int, bool]:
+    """Say when, in milliseconds, as databases keep times."""
     last = max(mark.erased_at, mark.returned_at or mark.erased_at)
-    return last.timestamp(), mark.returned_at is not None
+    return int(last.timestamp() * 1000), mark.returned_at is not None
