@@ -146,6 +146,21 @@ async def test_while_it_is_stopped_deliveries_are_kept_and_forwarded_in_order_as
     assert await look(house.directory, 1) == Spooled(0, None)
 
 
+async def test_what_was_forwarded_is_nowhere_in_the_file_any_more(house: House) -> None:
+    writer = await house.open()
+    house.cluster.stop()
+    await writer.append(1, UPDATED, HEADERS, b"what a person is called")
+
+    def kept() -> list[Path]:
+        files = (path for path in house.directory.rglob("*") if path.is_file())
+        return [path for path in files if b"what a person is called" in path.read_bytes()]
+
+    assert kept() != []
+    house.cluster.start()
+    await until_forwarded(writer)
+    await until(lambda: kept() == [])
+
+
 async def test_an_outage_is_told_once_when_it_begins_and_once_when_it_is_over(house: House) -> None:
     writer = await house.open()
     house.cluster.kill()

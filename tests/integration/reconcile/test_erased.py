@@ -6,6 +6,7 @@ import pytest
 
 from sync.merge.doubts import Reason
 from sync.mirror.queue import due_doubts
+from sync.retention import forget_old
 from tests.people import KEY
 
 
@@ -75,3 +76,15 @@ async def test_whoever_may_come_back_is_read(without_ann: Any) -> None:
     await shop.engine.verifier.verify_all(due)
     assert has(shop, ann)
     assert shop.wrong == {}
+
+
+async def test_the_feed_forgets_them_with_what_is_old(without_ann: Any) -> None:
+    shop, ann = without_ann, without_ann.ids[0]
+    told = "SELECT kind FROM customer_changes WHERE customer_id = ?"
+    await forget_old(shop.engine)
+    assert shop.rows(told, ann) == [{"kind": "erased"}]
+    shop.skip(31 * 86_400)
+    await forget_old(shop.engine)
+    assert shop.rows(told, ann) == []
+    await shop.reconcile()
+    assert not has(shop, ann)
