@@ -1,5 +1,6 @@
 """The commands: `kounta-mirror …`, or `python -m sync …`."""
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -68,6 +69,10 @@ def main() -> None:
     """Run one command. A failure is one sentence on stderr and its exit code, never a traceback."""
     try:
         result = app(exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere at the end
+        sys.exit(FAILED)
     except Exception as error:  # noqa: BLE001 - the last place where it can become a sentence
         sentence, code = explained(error)
         sentence = sentence.strip()

@@ -183,3 +183,15 @@ async def test_a_shell_completes_commands(tmp_path: Path) -> None:
     )
     out, _ = await asyncio.wait_for(shell.communicate(), 30)
     assert out.decode().split() == ["list", "show", "replay"]
+
+
+async def test_whoever_reads_no_more_ends_a_command_in_silence(tmp_path: Path) -> None:
+    typing = f'"{sys.executable}" -m sync completion bash | true'
+    shell = await asyncio.create_subprocess_exec(
+        *("bash", "-c", f"set -o pipefail; {typing}"),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, complaint = await asyncio.wait_for(shell.communicate(), 30)
+    assert (out, complaint) == (b"", b"")
