@@ -21,6 +21,7 @@ from receiver.database import NewerDatabase, StoreMissing, is_unavailable, migra
 from receiver.errors import MirrorError
 from receiver.inbox import InboxReader, transactions
 from receiver.inbox.notes import Page
+from receiver.inbox.retention import release
 from receiver.inbox.schema import MIGRATIONS
 from receiver.inbox.store import InboxStore, Spooled, owned
 from receiver.inbox.transactions import Row, Sign, is_refused
@@ -40,7 +41,6 @@ ANSWER_SECONDS: Final = 1.5
 """How long a webhook waits for PostgreSQL."""
 FORWARD_SECONDS: Final = 10.0
 """The same for a transaction that nobody waits for."""
-FORGET_SECONDS: Final = 600.0
 START_SECONDS: Final = 3.0
 """How long a start waits for PostgreSQL before it goes on without."""
 CATCH_UP_SECONDS: Final = 60.0
@@ -200,14 +200,7 @@ class Spool(InboxStore):
 
     async def forget(self, company_id: int, *, through: int, before: datetime, keep: Collection[str]) -> int:
         """Remove deliveries from PostgreSQL, on another connection: it may take long."""
-        released = partial(
-            transactions.release, company_id=company_id, through=through, before=before, kept=frozenset(keep)
-        )
-        remote = RemoteThread(self._schema)
-        try:
-            return await remote.transact(released, FORGET_SECONDS)
-        finally:
-            remote.close()
+        return await release(self._schema, company_id, through=through, before=before, keep=keep)
 
     async def close(self) -> None:
         """Leave PostgreSQL at once; what is in the file stays there for the next run."""

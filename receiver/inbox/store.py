@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Self
 from receiver.database import WritingThread, migrate
 from receiver.inbox import transactions
 from receiver.inbox.erasure import Dropped, drop_bodies
+from receiver.inbox.retention import release
 from receiver.inbox.schema import MIGRATIONS
 from receiver.inbox.transactions import Row, Sign
 from receiver.ownership import Ownership
+from receiver.postgresql import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -91,12 +93,9 @@ class InboxStore(WritingThread):
 
     async def forget(self, company_id: int, *, through: int, before: datetime, keep: Collection[str]) -> int:
         """Remove a company's deliveries as `InboxWriter.forget` says."""
+        if isinstance(self.database, Schema):
+            return await release(self.database, company_id, through=through, before=before, keep=keep)
         kept = frozenset(keep)
-        if self._ownership is None:
-            released = partial(
-                transactions.release, company_id=company_id, through=through, before=before, kept=kept
-            )
-            return await self.transact(released)
         gone = 0
         after: int | None = 0
         while after is not None:
