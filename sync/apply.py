@@ -6,11 +6,10 @@ a kill at any instruction leaves either all of it or nothing.
 
 import asyncio
 import gc
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Final
 
 import structlog
 
@@ -27,6 +26,7 @@ from sync.mirror.erased import REASON as ERASED
 from sync.mirror.gaps import note_gap
 from sync.mirror.store import BusyElsewhere, Mirror
 from sync.mirror.verdicts import Ruling, verdicts_given, verdicts_of
+from sync.stretch import NOTHING, Ahead, Gap, Stretch, first_gap
 
 AT_ONCE: Final = 3000
 """Deliveries in one transaction: enough to make its cost small, few enough that nobody waits (0.5 s)."""
@@ -42,36 +42,6 @@ A_PING: Final = "a ping of webhooks test, about no customer"
 MISSED_CREATED: Final = "no created delivery had come"
 
 _log = structlog.get_logger()
-
-
-class Gap(NamedTuple):
-    """A stretch of an inbox from which the company's deliveries are gone."""
-
-    after: int
-    """The position before it."""
-    first: int
-    """The position behind it."""
-
-
-class Stretch(NamedTuple):
-    """Deliveries of an inbox in their order."""
-
-    after: int
-    """The position before the first of them."""
-    deliveries: Sequence[Delivery]
-    readings: Sequence[Snapshot | str] | None = None
-    """What they say, where that was read ahead."""
-
-    def behind(self, position: int) -> "Stretch":
-        """Leave out what lies at or before a position; nothing is left of what does not reach back to it."""
-        if position < self.after:
-            return NOTHING
-        first = position - self.after
-        readings = None if self.readings is None else self.readings[first:]
-        return Stretch(position, self.deliveries[first:], readings)
-
-
-NOTHING: Final = Stretch(0, ())
 
 
 class Applier:
@@ -168,13 +138,13 @@ class Applier:
         While the store cannot be written, its error is raised and nothing is lost.
         """
         stretch, gap = NOTHING, None
-        async with _Ahead() as ahead:
+        async with Ahead() as ahead:
             try:
                 async with self._mirror.batch((), self._clock(), wait=wait) as batch:
                     stretch = given.behind(batch.position)
                     if not stretch.deliveries:
                         stretch = await self._look(inbox, batch.position)
-                    gap = _first_gap(stretch)
+                    gap = first_gap(stretch)
                     if gap is not None:
                         before = [one for one in stretch.deliveries if one.position <= gap.after]
                         stretch = Stretch(stretch.after, before)
@@ -355,35 +325,6 @@ class Applier:
         return reading.customer_id if isinstance(reading, Snapshot) else None
 
 
-class _Ahead:
-    """What is read while a batch is written; it ends with the block."""
-
-    def __init__(self) -> None:
-        self._reading: asyncio.Task[Stretch] | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
-            if not self._reading.cancelled():
-                self._reading.exception()  # seen: it is met again
-
-    def start(self, reading: Coroutine[Any, Any, Stretch]) -> None:
-        self._reading = asyncio.create_task(reading, name="reading ahead")
-
-    async def found(self) -> Stretch:
-        """Wait for it; NOTHING when it failed, or was not started."""
-        if self._reading is None:
-            return NOTHING
-        await asyncio.wait([self._reading])
-        return NOTHING if self._reading.exception() is not None else self._reading.result()
-
-
 @contextmanager
 def _no_search_for_cycles() -> Iterator[None]:
     """Pause Python's search for cycles: a batch makes 100,000s of objects in none, then drops them."""
@@ -394,16 +335,6 @@ def _no_search_for_cycles() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _first_gap(stretch: Stretch) -> Gap | None:
-    """Find the first gap before or between these: a company's positions have none."""
-    position = stretch.after
-    for delivery in stretch.deliveries:
-        if delivery.position != position + 1:
-            return Gap(position, delivery.position)
-        position = delivery.position
-    return None
 
 
 def _is_no_fault(error: Exception) -> bool:

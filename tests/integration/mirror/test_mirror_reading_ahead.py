@@ -6,8 +6,8 @@ import pytest
 
 from receiver.inbox import Delivery, InboxReader
 from sync import apply
-from sync.apply import NOTHING, Stretch
 from sync.merge.snapshots import Lens, Snapshot
+from sync.stretch import NOTHING, Stretch
 
 
 @pytest.fixture(autouse=True)
