@@ -10,6 +10,7 @@ from cyclopts import App
 
 from receiver.settings import ReceiverSettings
 from sync.cli import app
+from sync.console.schema import ENDPOINTS
 from sync.settings import PingSettings, ProcessSettings
 
 OF_THEIR_OWN = ("customers", "sandbox", "demo")  # their flags are fields and faults, on pages of their own
@@ -79,3 +80,9 @@ def test_every_log_line_is_in_the_table_and_nothing_else_is(docs: Path) -> None:
         for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])
     }
     assert told == set(actions(docs.parent))
+
+
+def test_everything_that_can_be_asked_of_the_worker_is_in_the_table(docs: Path) -> None:
+    page = (docs / "reference/socket.md").read_text()
+    told = re.findall(r"^\| `POST (\S+)` \| (.*?) \|", page, re.MULTILINE)
+    assert told == [(path, endpoint.summary) for path, endpoint in ENDPOINTS.items()]

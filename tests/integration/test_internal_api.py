@@ -1,0 +1,83 @@
+"""The worker's local socket, asked for what its schema allows and does not: no fault, nothing undocumented."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from starlette.routing import Route
+
+from receiver.database import Place
+from sync.console.api import create_api
+from sync.console.schema import ENDPOINTS, openapi
+from sync.engine import open_engine
+from sync.kounta import Retries
+from sync.sandbox import Faults, Sandbox, Settings, serving
+from sync.settings import WorkerSettings
+from tests.places import settings_of
+
+
+@pytest.fixture
+async def url(place: Place) -> AsyncIterator[str]:
+    """The API of a company of five customers, over HTTP on loopback."""
+    async with AsyncExitStack() as stack:
+        sandbox = Sandbox(Settings(requests_per_minute=100_000), Faults(), 1, 5)
+        given = {
+            **settings_of(place),
+            "KOUNTA_COMPANY_ID": "5678",
+            "KOUNTA_API_URL": await stack.enter_async_context(serving(sandbox)),
+            "KOUNTA_CLIENT_ID": "sandbox-client",
+            "KOUNTA_CLIENT_SECRET": "sandbox-secret",
+            "KOUNTA_REQUESTS_PER_MINUTE": "100000",
+            "MIRROR_READ_LAG_SECONDS": "0",
+            "MIRROR_SECRET_KEY": "0123456789abcdef0123456789abcdef",
+        }
+        settings = WorkerSettings.model_validate(given)
+        opened = open_engine(settings, "the test", retries=Retries.sleepless(patience=3))
+        app = create_api(await stack.enter_async_context(opened))
+        server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None))
+        running = asyncio.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
+            await asyncio.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+        server.should_exit = True
+        await running
+
+
+def test_the_schema_has_every_route_and_no_other() -> None:
+    engine: Any = None  # nothing is asked of it
+    routes = create_api(engine).routes
+    assert {route.path for route in routes if isinstance(route, Route)} == ENDPOINTS.keys()
+
+
+async def test_whatever_is_asked_it_answers_as_documented(url: str, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps(openapi()))
+    tried = await asyncio.create_subprocess_exec(
+        *(str(Path(sys.executable).with_name("schemathesis")), "run", str(schema), "--url", url),
+        *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance"),
+        *("--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "1"),
+        *("--generation-database", "none", "--exclude-path", "/reconcile", "--exclude-path", "/rebuild"),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await asyncio.wait_for(tried.communicate(), 240)
+    assert tried.returncode == 0, out.decode()
+
+
+@pytest.mark.parametrize("path", ["/reconcile", "/rebuild"])
+async def test_what_takes_long_answers_in_lines_and_refuses_what_cannot_be(url: str, path: str) -> None:
+    async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
+        answer = await client.post(url + path, json={})
+        assert answer.status_code == 200
+        assert json.loads(answer.text.splitlines()[-1])["report"]["failed"] == 0
+        wrong = await client.post(f"{url}/reconcile", content=b'{"allow_deletes": -1}')
+        assert (wrong.status_code, list(wrong.json())) == (422, ["error"])
