@@ -1,4 +1,4 @@
-"""The worker's local socket, asked for what its schema allows and does not: no fault, nothing undocumented."""
+"""The worker's local socket, asked for what its schema allows and does not: no fault, no surprise."""
 
 import asyncio
 import json
