@@ -14,8 +14,6 @@ from time import monotonic
 from typing import Final
 
 import structlog
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -32,8 +30,8 @@ from receiver.local import serve_locally
 from receiver.ownership import OwnedElsewhere, Ownership
 from sync.apply import Applier
 from sync.bells import Bells
-from sync.console.api import create_api
 from sync.console.app import create_console
+from sync.console.desks import Desks, store_failed
 from sync.console.metrics import exposition
 from sync.console.serving import serving
 from sync.engine import open_engine, utc_now
@@ -69,32 +67,6 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _log = structlog.get_logger()
 
 
-class Desk:
-    """What answers commands about one company, and knows whether anybody still waits."""
-
-    def __init__(self, api: ASGIApp) -> None:
-        self._api = api
-        self._waiting = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._waiting += 1
-        self._empty.clear()
-        try:
-            await self._api(scope, receive, send)
-        finally:
-            self._waiting -= 1
-            if not self._waiting:
-                self._empty.set()
-
-    async def emptied(self, seconds: float) -> None:
-        """Wait until all have their answers, but no longer than this."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._empty.wait()
-
-
 class Process:
     """Works for every company of the configuration, as long as it runs."""
 
@@ -102,7 +74,7 @@ class Process:
         self._companies = companies
         self._workers: dict[int, Worker] = {}
         """Of the companies whose lease this process holds."""
-        self._desks: dict[int, Desk] = {}
+        self._desks = Desks(companies, PURPOSE)
         self._failed: set[int] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._broken: asyncio.Future[None] | None = None
@@ -166,7 +138,7 @@ class Process:
         """Answer the commands of this machine; of several processes on PostgreSQL the first one does."""
         async with AsyncExitStack() as stack:
             if not store.is_shared or _owns(settings, stack):
-                await stack.enter_async_context(serve_locally(self._api, settings.data_dir, OWNER))
+                await stack.enter_async_context(serve_locally(self._desks, settings.data_dir, OWNER))
             yield
 
     async def _follow(self, store: MirrorStore, inbox: InboxView, bells: Bells) -> None:
@@ -215,7 +187,7 @@ class Process:
                 continue
             except Exception as error:
                 longest = LONGEST_PAUSE
-                if _is_unavailable(error) and store.is_shared:
+                if store_failed(error) and store.is_shared:
                     longest = LONGEST_OUTAGE_PAUSE
                 elif len(self._companies.settings) == 1:
                     raise
@@ -275,15 +247,16 @@ class Process:
         while True:
             async with open_engine(settings, PURPOSE, store=store) as engine:
                 worker = Worker(engine, applies=not store.is_shared, tick_seconds=tick)
-                desk = Desk(create_api(engine))
-                self._workers[company_id], self._desks[company_id] = worker, desk
+                self._workers[company_id] = worker
+                desk = self._desks.open(engine)
                 self._failed.discard(company_id)
                 working = asyncio.ensure_future(worker.work(inbox, bells.of(company_id)))
                 over = asyncio.ensure_future(lease_over(engine.mirror))
                 try:
                     await asyncio.wait([working, over], return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    del self._workers[company_id], self._desks[company_id]
+                    del self._workers[company_id]
+                    self._desks.close(company_id)
                     engine.reconciler.stop()
                     for task in (working, over):
                         task.cancel()
@@ -291,42 +264,6 @@ class Process:
                 if not working.cancelled():
                     await working
                 await desk.emptied(HAND_OVER_SECONDS)
-
-    async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a command: at the root with one company, else below `/companies/ID`.
-
-        What another process holds the lease of is asked for here as a command without a worker does.
-        """
-        company_id, path = self._meant(scope["path"])
-        settings = self._companies.settings.get(company_id)
-        if settings is None:
-            detail = (
-                "The worker that runs does not serve this company, or is of another version. Start it again."
-            )
-            await JSONResponse({"error": "unknown_company", "detail": detail}, 404)(scope, receive, send)
-            return
-        inner = {**scope, "path": path, "raw_path": path.encode()}
-        desk = self._desks.get(company_id)
-        if desk is not None:
-            await desk(inner, receive, send)
-            return
-        async with AsyncExitStack() as stack:
-            try:
-                engine = await stack.enter_async_context(open_engine(settings, PURPOSE))
-            except Exception as error:
-                if not (isinstance(error, MirrorError) or is_unavailable(error)):
-                    raise
-                await _unavailable(company_id, error)(scope, receive, send)
-                return
-            await create_api(engine)(inner, receive, send)
-
-    def _meant(self, path: str) -> tuple[int, str]:
-        """Give the company that a path means, 0: none, and the rest of the path."""
-        parts = path.split("/", 3)
-        if len(parts) > 3 and parts[1] == "companies" and parts[2].isdecimal():  # noqa: PLR2004 - "", it, id, rest
-            return int(parts[2]), f"/{parts[3]}"
-        only = list(self._companies.settings)
-        return (only[0], path) if len(only) == 1 else (0, path)
 
     def _gets_on(self) -> bool:
         away = self._came_round_at is not None and monotonic() - self._came_round_at > AWAY_SECONDS
@@ -393,25 +330,10 @@ async def _applier_of(settings: WorkerSettings, store: MirrorStore) -> Applier:
     return Applier(mirror, lens, timing, utc_now)
 
 
-def _unavailable(company_id: int, error: Exception) -> JSONResponse:
-    """Tell a command why nothing can be asked for a company just now."""
-    reason = str(error)
-    if isinstance(error, OwnedElsewhere):
-        reason = "It is about to begin, or has failed and begins anew: its log says more. Try again."
-    elif _is_unavailable(error):
-        reason = f"PostgreSQL cannot be used: {getattr(error, 'orig', None) or error}"
-    detail = f"The worker does not work for company {company_id} now. {reason}"
-    return JSONResponse({"error": "unavailable", "detail": detail}, 503)
-
-
 def _tell_failure(company_id: int, error: Exception) -> None:
     sentence = f"The work for company {company_id} has ended; it begins anew: {error}"
-    told = _log.warning if _is_unavailable(error) else _log.exception
+    told = _log.warning if store_failed(error) else _log.exception
     told(sentence, action="company_failed", company_id=company_id)
-
-
-def _is_unavailable(error: Exception) -> bool:
-    return is_unavailable(error) and not isinstance(error, MirrorError)
 
 
 def _first(errors: ExceptionGroup[Exception]) -> Exception:
