@@ -1,5 +1,6 @@
 """What `status` says: a sentence first, what needs attention and the command for it, then the figures."""
 
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -154,41 +155,52 @@ class Status:
 
 async def status_of(settings: MirrorSettings, now: datetime) -> Status:
     """Look at both files, as they are. A file that is missing is told, one that cannot be read raises."""
-    figures = newest = complete = registration = tokens = None
-    drift = NO_DRIFT
-    gap = None
-    counts: dict[datetime, int] = {}
-    alerts: list[Alert] = []
-    has_mirror = True
-    holder = None
-    try:
-        async with MirrorReader.look(settings.place, settings.company_id) as mirror:
-            figures = await figures_of(mirror)
-            newest = await newest_sweep(mirror)
-            complete = await newest_sweep(mirror, complete=True)
-            registration = await registration_of(mirror)
-            tokens = await sealed_tokens(mirror)
-            drift = drift_of(await recent_counts(mirror, now))
-            gap = await newest_gap(mirror)
-            alerts = await open_alerts(mirror)
-            holder = await holder_of(mirror)
-            if figures is not None and figures.last_delivery_at is not None:
-                counts = await deliveries_by_hour(mirror, figures.last_delivery_at - (WEEKS + 1) * WEEK)
-    except StoreMissing:
-        has_mirror = False
-    async with InboxView(settings.place) as inbox:
-        reader = await inbox.reader()
-        pending = Pending() if reader is None else await _pending(reader, settings.company_id, figures, now)
     client = connect_locally(settings.data_dir, OWNER)
     if client is not None:
         await client.aclose()
+    async with AsyncExitStack() as stack:
+        mirror = None
+        with suppress(StoreMissing):
+            reading = MirrorReader.look(settings.place, settings.company_id)
+            mirror = await stack.enter_async_context(reading)
+        inbox = await stack.enter_async_context(InboxView(settings.place))
+        return await status_in(mirror, inbox, settings, now, running=client is not None)
+
+
+async def status_in(
+    mirror: MirrorReader | None,
+    inbox: InboxView,
+    settings: MirrorSettings,
+    now: datetime,
+    *,
+    running: bool,
+) -> Status:
+    """Look at stores that are open; None: there is no mirror. `running`: a worker is known to run."""
+    figures = newest = complete = registration = tokens = holder = gap = None
+    drift = NO_DRIFT
+    counts: dict[datetime, int] = {}
+    alerts: list[Alert] = []
+    if mirror is not None:
+        figures = await figures_of(mirror)
+        newest = await newest_sweep(mirror)
+        complete = await newest_sweep(mirror, complete=True)
+        registration = await registration_of(mirror)
+        tokens = await sealed_tokens(mirror)
+        drift = drift_of(await recent_counts(mirror, now))
+        gap = await newest_gap(mirror)
+        alerts = await open_alerts(mirror)
+        holder = await holder_of(mirror)
+        if figures is not None and figures.last_delivery_at is not None:
+            counts = await deliveries_by_hour(mirror, figures.last_delivery_at - (WEEKS + 1) * WEEK)
+    reader = await inbox.reader()
+    pending = Pending() if reader is None else await _pending(reader, settings.company_id, figures, now)
     auth = BasicAuth if tokens is None else OAuth
     return Status(
         now=now,
         company_id=settings.company_id,
-        running=client is not None or holder is not None,
+        running=running or holder is not None,
         has_inbox=reader is not None,
-        has_mirror=has_mirror,
+        has_mirror=mirror is not None,
         figures=figures,
         pending=pending,
         newest_sweep=newest,

@@ -56,6 +56,17 @@ def _table(name: str, *columns: Any, wide: bool = False) -> Table:
     return Table(name, METADATA, *columns, sqlite_with_rowid=wide)
 
 
+HAS_REFERENCE: Final = "reference_id <> ''"
+UNUSUAL: Final = "verdict <> 'applied' AND verdict <> 'unchanged'"
+"""Conditions of partial indexes: SQLite uses one for the statement that has the same words."""
+
+
+def _found_by(column: str, condition: str) -> Iterable[Index]:
+    is_set = text(condition)
+    name = f"_customers_by_{column}"
+    yield Index(name, "company_id", column, sqlite_where=is_set, postgresql_where=is_set)
+
+
 CUSTOMERS: Final = _table(
     "_customers",
     _company(),
@@ -83,6 +94,11 @@ CUSTOMERS: Final = _table(
         sqlite_where=text("deleted_at IS NULL"),
         postgresql_where=text("deleted_at IS NULL"),
     ),
+    # by which a person finds one
+    Index("_customers_by_email", "company_id", text("lower(email)")),
+    *_found_by("phone", "phone IS NOT NULL"),
+    *_found_by("mobile", "mobile IS NOT NULL"),
+    *_found_by("reference_id", HAS_REFERENCE),
     wide=True,
 )
 
@@ -141,6 +157,14 @@ VERDICTS: Final = _table(
         postgresql_where=text("verdict = 'failed' OR verdict = 'quarantined'"),
     ),
     Index("_delivery_verdicts_by_customer", "company_id", "customer_id", "delivery_id"),
+    Index(
+        "_delivery_verdicts_unusual",
+        "company_id",
+        "verdict",
+        "delivery_id",
+        sqlite_where=text(UNUSUAL),
+        postgresql_where=text(UNUSUAL),
+    ),
 )
 
 PAST_VERDICTS: Final = _table(
@@ -275,6 +299,15 @@ HOURLY_DELIVERIES: Final = _table(
     _company(),
     Column("hour", UTCDateTime, primary_key=True),
     Column("count", BigInteger, nullable=False),
+)
+
+SAMPLES: Final = _table(
+    "_samples",
+    _company(),
+    Column("at", UTCDateTime, primary_key=True),
+    Column("pending", BigInteger, nullable=False),
+    Column("oldest_pending_seconds", Float, nullable=False),
+    Column("verifications_due", BigInteger, nullable=False),
 )
 
 ALERTS: Final = _table(

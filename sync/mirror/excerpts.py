@@ -1,0 +1,161 @@
+"""Excerpts of what is long, for people who page through it: by cursor and index, never by counting rows."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from sqlalchemy import ColumnElement, and_, select, text, tuple_
+
+from sync.merge.decisions import Verdict
+from sync.mirror.deliveries import Wanted
+from sync.mirror.feed import Change
+from sync.mirror.reader import MirrorReader
+from sync.mirror.schema import CHANGES, CUSTOMERS, HELD_DELETES, SWEEPS, UNUSUAL, VERDICTS, VERIFICATIONS
+from sync.mirror.sweeps import SweepRow
+from sync.mirror.verdicts import Ruling, is_verdict
+
+LOOKED_THROUGH: Final = 20_000
+"""So many deliveries are looked through at once for those of a verdict that has no index."""
+_USUAL: Final = (Verdict.APPLIED.value, Verdict.UNCHANGED.value)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt(Generic[T]):
+    """Some of many, and the cursor at which they go on; None: there are no more."""
+
+    rows: list[T]
+    more: str | None = None
+
+
+class DoubtRow(NamedTuple):
+    """A customer that is to be read."""
+
+    customer_id: int
+    reason: str
+    asked: bool
+    priority: int
+    due_at: datetime
+    tries: int
+    not_before: datetime | None
+
+
+class HeldRow(NamedTuple):
+    """A customer whose deletion may be held, and since when; `deleted_at`: it is deleted by now."""
+
+    customer_id: int
+    missing_at: datetime
+    first_name: str | None
+    last_name: str | None
+    email: str | None
+    deleted_at: datetime | None
+
+
+async def rulings_before(
+    mirror: MirrorReader, wanted: Wanted, before: str | None, limit: int
+) -> Excerpt[Ruling]:
+    """Give deliveries with their verdict, the newest first, whose name is below `before`.
+
+    Fewer than `limit` need not be the end: of a usual verdict LOOKED_THROUGH are looked at, and `more` says
+    where they go on.
+    """
+    c = VERDICTS.c
+    conditions = [c.company_id == mirror.company_id]
+    if before is not None:
+        conditions.append(c.delivery_id < before)
+    if wanted.customer_id is not None:
+        conditions.append(c.customer_id == wanted.customer_id)
+    columns = [c[name] for name in Ruling._fields]
+    newest = select(*columns).where(*conditions).order_by(c.delivery_id.desc())
+    statement = newest.limit(limit + 1)
+    is_searched = wanted.verdict is not None and (wanted.verdict in _USUAL or wanted.customer_id is not None)
+    if is_searched:
+        looked = newest.limit(LOOKED_THROUGH).subquery()
+        statement = (
+            select(looked)
+            .where(looked.c.verdict == wanted.verdict)
+            .order_by(looked.c.delivery_id.desc())
+            .limit(limit + 1)
+        )
+    elif wanted.verdict is not None:
+        statement = statement.where(is_verdict(wanted.verdict), text(UNUSUAL))
+    async with mirror.reading() as connection:
+        found = [Ruling(*row) for row in await connection.execute(statement)]
+        more = found[limit - 1].delivery_id if len(found) > limit else None
+        if is_searched and more is None:
+            last = newest.with_only_columns(c.delivery_id).offset(LOOKED_THROUGH - 1).limit(1)
+            more = (await connection.execute(last)).scalar()
+    if wanted.since is not None and found and found[-1].received_at < wanted.since:
+        more = None
+    return Excerpt([one for one in found[:limit] if _is_of_time(one, wanted)], more)
+
+
+async def doubts_behind(mirror: MirrorReader, cursor: str | None, limit: int) -> Excerpt[DoubtRow]:
+    """Give the customers that are to be read, the most urgent first."""
+    c = VERIFICATIONS.c
+    conditions: list[ColumnElement[bool]] = [c.company_id == mirror.company_id]
+    if cursor is not None:
+        priority, due_at, customer_id = cursor.split("_")
+        behind = tuple_(c.priority, c.due_at, c.customer_id) > tuple_(
+            int(priority), datetime.fromisoformat(due_at), int(customer_id)
+        )
+        conditions += [c.priority >= int(priority), behind]
+    statement = (
+        select(*(c[name] for name in DoubtRow._fields))
+        .where(*conditions)
+        .order_by(c.priority, c.due_at, c.customer_id)
+        .limit(limit + 1)
+    )
+    async with mirror.reading() as connection:
+        found = [DoubtRow(*row) for row in await connection.execute(statement)]
+    if len(found) <= limit:
+        return Excerpt(found)
+    last = found[limit - 1]
+    return Excerpt(found[:limit], f"{last.priority}_{last.due_at.isoformat()}_{last.customer_id}")
+
+
+async def held_behind(mirror: MirrorReader, after: int, limit: int) -> Excerpt[HeldRow]:
+    """Give the customers whose deletion is held, in the order of their ids."""
+    c, of = HELD_DELETES.c, CUSTOMERS.c
+    same = and_(of.company_id == c.company_id, of.id == c.customer_id)
+    statement = (
+        select(c.customer_id, c.missing_at, of.first_name, of.last_name, of.email, of.deleted_at)
+        .join_from(HELD_DELETES, CUSTOMERS, same)
+        .where(c.company_id == mirror.company_id, c.customer_id > after)
+        .order_by(c.customer_id)
+        .limit(limit + 1)
+    )
+    async with mirror.reading() as connection:
+        found = [HeldRow(*row) for row in await connection.execute(statement)]
+    return Excerpt(found[:limit], str(found[limit - 1].customer_id) if len(found) > limit else None)
+
+
+async def changes_before(
+    mirror: MirrorReader, customer_id: int, before: int | None, limit: int
+) -> Excerpt[Change]:
+    """Give the changes of a customer whose number is below `before`, the newest first."""
+    c = CHANGES.c
+    conditions = [c.company_id == mirror.company_id, c.customer_id == customer_id]
+    if before is not None:
+        conditions.append(c.seq < before)
+    columns = [c[name] for name in Change._fields]
+    statement = select(*columns).where(*conditions).order_by(c.seq.desc()).limit(limit + 1)
+    async with mirror.reading() as connection:
+        found = [Change(*row) for row in await connection.execute(statement)]
+    return Excerpt(found[:limit], str(found[limit - 1].seq) if len(found) > limit else None)
+
+
+async def newest_sweeps(mirror: MirrorReader, limit: int) -> list[SweepRow]:
+    """Give the last sweeps, the newest first."""
+    columns = [SWEEPS.c[name] for name in SweepRow.__slots__]
+    statement = select(*columns).where(SWEEPS.c.company_id == mirror.company_id)
+    async with mirror.reading() as connection:
+        rows = await connection.execute(statement.order_by(SWEEPS.c.id.desc()).limit(limit))
+        return [SweepRow(*row) for row in rows]
+
+
+def _is_of_time(ruling: Ruling, wanted: Wanted) -> Any:
+    return (wanted.since is None or ruling.received_at >= wanted.since) and (
+        wanted.until is None or ruling.received_at < wanted.until
+    )
