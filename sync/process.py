@@ -33,6 +33,8 @@ from sync.bells import Bells
 from sync.console.app import create_console
 from sync.console.desks import Desks, store_failed
 from sync.console.metrics import exposition
+from sync.console.pages.office import Office
+from sync.console.pages.routes import page_routes
 from sync.console.serving import serving
 from sync.engine import open_engine, utc_now
 from sync.inbox import InboxView
@@ -111,11 +113,10 @@ class Process:
 
     async def _work(self) -> None:
         settings = self._companies.first
-        console = create_console(self._scrape, self._gets_on, settings.console_password)
         self._broken = asyncio.get_running_loop().create_future()
         async with (
             _opened(settings) as store,
-            serving(console, settings.console_host, settings.console_port, self._ended),
+            self._showing(settings, store),
             Bells(settings.place, settings.listen_url) as bells,
             self._answering(settings, store),
             InboxView(settings.place) as inbox,
@@ -132,6 +133,22 @@ class Process:
                 await self._broken
             finally:
                 await asyncio.gather(*map(self._stop, list(self._tasks)))
+
+    @asynccontextmanager
+    async def _showing(self, settings: ProcessSettings, store: MirrorStore) -> AsyncIterator[None]:
+        """Serve the console; its pages have a view of the inbox of their own."""
+        async with InboxView(settings.place) as inbox:
+            office = Office(self._companies, self._desks, store, inbox, utc_now)
+            host = settings.console_host
+            console = create_console(
+                self._scrape,
+                self._gets_on,
+                settings.console_password,
+                host=host,
+                pages=page_routes(office),
+            )
+            async with serving(console, host, settings.console_port, self._ended), office.open():
+                yield
 
     @asynccontextmanager
     async def _answering(self, settings: WorkerSettings, store: MirrorStore) -> AsyncIterator[None]:

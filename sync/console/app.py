@@ -3,7 +3,7 @@
 import base64
 import binascii
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
@@ -12,43 +12,52 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from receiver.answers import on_http_exception
-
-_OPEN = frozenset({"/healthz", "/readyz"})
+from sync.console.pages.guard import Guarded
+from sync.console.refusals import OPEN, on_refused, refusal
 
 _log = structlog.get_logger()
 
 
 def create_console(
-    scrape: Callable[[], Awaitable[bytes]], gets_on: Callable[[], bool], password: SecretStr | None
+    scrape: Callable[[], Awaitable[bytes]],
+    gets_on: Callable[[], bool],
+    password: SecretStr | None,
+    *,
+    host: str = "127.0.0.1",
+    pages: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """Make the application; `scrape` renders the metrics, `gets_on` says whether work makes progress."""
+    """Make the application; `scrape` renders the metrics, `gets_on` says whether work makes progress.
+
+    `host` is where it listens; on loopback it answers to no other name.
+    """
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
-    async def readyz(_request: Request) -> Response:
+    async def readyz(request: Request) -> Response:
         if gets_on():
             return JSONResponse({"status": "ready"})
-        return _refusal(503, "no_progress", "The worker's loops have not come round lately.")
+        return refusal(request, 503, "no_progress", "The worker's loops have not come round lately.")
 
-    async def metrics(_request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
         try:
             text = await scrape()
         except Exception:  # noqa: BLE001 - whatever it was, the scrape has to be answered
             _log.exception("The metrics could not be made.", action="scrape_failed")
-            return _refusal(503, "unavailable", "The status cannot be made now; the worker's log says why.")
+            detail = "The status cannot be made now; the worker's log says why."
+            return refusal(request, 503, "unavailable", detail)
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     app = Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)],
-        exception_handlers={HTTPException: on_http_exception, Exception: _on_failure},
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics), *pages],
+        exception_handlers={HTTPException: on_refused, Exception: _on_failure},
     )
     if password is not None:
         app.add_middleware(Locked, password=password)
+    app.add_middleware(Guarded, host=host)
     return app
 
 
@@ -60,11 +69,12 @@ class Locked:
         self._password = password.get_secret_value().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _OPEN or self._knows(Request(scope)):
+        if scope["type"] != "http" or scope["path"] in OPEN or self._knows(Request(scope)):
             await self._app(scope, receive, send)
             return
-        answer = _refusal(401, "password_needed", "Log in with MIRROR_CONSOLE_PASSWORD and any user name.")
-        answer.headers["WWW-Authenticate"] = 'Basic realm="Kounta Mirror", charset="UTF-8"'
+        detail = "Log in with MIRROR_CONSOLE_PASSWORD and any user name."
+        ask = {"WWW-Authenticate": 'Basic realm="Kounta Mirror", charset="UTF-8"'}
+        answer = refusal(Request(scope), 401, "password_needed", detail, ask)
         await answer(scope, receive, send)
 
     def _knows(self, request: Request) -> bool:
@@ -76,10 +86,6 @@ class Locked:
         return scheme.lower() == "basic" and secrets.compare_digest(given, self._password)
 
 
-async def _on_failure(_request: Request, _error: Exception) -> Response:
+async def _on_failure(request: Request, _error: Exception) -> Response:
     """Answer; the server logs what it was."""
-    return _refusal(500, "internal", "The worker's console failed; its log says why.")
-
-
-def _refusal(status: int, code: str, detail: str) -> Response:
-    return JSONResponse({"error": code, "detail": detail}, status_code=status)
+    return refusal(request, 500, "internal", "The worker's console failed; its log says why.")

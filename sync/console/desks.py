@@ -3,23 +3,31 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from receiver.database import is_unavailable
 from receiver.errors import MirrorError
-from receiver.following import Companies
 from receiver.ownership import OwnedElsewhere
 from sync.console.api import create_api
 from sync.engine import Engine, open_engine
-from sync.settings import ProcessSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from sync.settings import WorkerSettings
 
 UNKNOWN: Final = "The worker that runs does not serve this company, or is of another version. Start it again."
+
+
+class Served(Protocol):
+    """The companies that the process works for."""
+
+    @property
+    def settings(self) -> "Mapping[int, WorkerSettings]":
+        """Give the settings of each, by its id."""
 
 
 class UnavailableError(MirrorError):
@@ -57,7 +65,7 @@ class Desk:
 class Desks:
     """The desks of a process, and the application of its local socket, which leads to them."""
 
-    def __init__(self, companies: Companies[ProcessSettings], purpose: str) -> None:
+    def __init__(self, companies: Served, purpose: str) -> None:
         self._companies = companies
         self._purpose = purpose
         self._desks: dict[int, Desk] = {}

@@ -22,7 +22,7 @@ from sync.mirror.verdicts import Ruling
 LAST: Final = 5
 """So many of the last changes and deliveries are shown."""
 
-_BECAUSE: Final[Mapping[Reason, str]] = {
+BECAUSE: Final[Mapping[Reason, str]] = {
     Reason.ASKED: "somebody asked for a read",
     Reason.CONTRADICTED: "a delivery speaks of it though it is deleted here",
     Reason.AMBIGUOUS: "two words of it came too close to each other to be ordered",
@@ -148,9 +148,9 @@ class Explanation:
         if doubt.reason in {Reason.CONFIRMATION, Reason.PARTIAL} and record is not None:
             return f"; the read that completes or confirms it is {due}{tried}"
         if doubt.reason in {Reason.ASKED, Reason.REFRESH}:
-            return f"; a read is {due}, because {_BECAUSE[doubt.reason]}{tried}"
+            return f"; a read is {due}, because {BECAUSE[doubt.reason]}{tried}"
         since = _clock(self._since(doubt))
-        return f"; in doubt since {since} because {_BECAUSE[doubt.reason]}, a read is {due}{tried}"
+        return f"; in doubt since {since} because {BECAUSE[doubt.reason]}, a read is {due}{tried}"
 
     def _since(self, doubt: Doubt) -> datetime:
         """Say when a doubt arose: it is due a read's lag later, and never postponed."""
@@ -159,7 +159,7 @@ class Explanation:
     def _doubt(self, doubt: Doubt) -> dict[str, Any]:
         return {
             "reason": doubt.reason.value,
-            "because": _BECAUSE[doubt.reason],
+            "because": BECAUSE[doubt.reason],
             "asked": doubt.asked,
             "due_at": utc_text(readable_at(doubt, self.known.record, self.timing)),
             "tries": doubt.tries,

@@ -10,7 +10,17 @@ from sync.merge.decisions import Verdict
 from sync.mirror.deliveries import Wanted
 from sync.mirror.feed import Change
 from sync.mirror.reader import MirrorReader
-from sync.mirror.schema import CHANGES, CUSTOMERS, HELD_DELETES, SWEEPS, UNUSUAL, VERDICTS, VERIFICATIONS
+from sync.mirror.schema import (
+    CHANGES,
+    CUSTOMERS,
+    HELD_DELETES,
+    PROGRESS,
+    STATUS,
+    SWEEPS,
+    UNUSUAL,
+    VERDICTS,
+    VERIFICATIONS,
+)
 from sync.mirror.sweeps import SweepRow
 from sync.mirror.verdicts import Ruling, is_verdict
 
@@ -153,6 +163,20 @@ async def newest_sweeps(mirror: MirrorReader, limit: int) -> list[SweepRow]:
     async with mirror.reading() as connection:
         rows = await connection.execute(statement.order_by(SWEEPS.c.id.desc()).limit(limit))
         return [SweepRow(*row) for row in rows]
+
+
+async def state_of(mirror: MirrorReader) -> tuple[Any, ...]:
+    """Give what is different whenever something has changed that people look at."""
+    progress = select(
+        *(
+            PROGRESS.c[name]
+            for name in ("position", "seq", "revision", "upstream_failure", "closed_until", "lease_holder")
+        )
+    ).where(PROGRESS.c.company_id == mirror.company_id)
+    status = select(STATUS).where(STATUS.c.company_id == mirror.company_id)
+    async with mirror.reading() as connection:
+        found = [(await connection.execute(one)).first() for one in (progress, status)]
+    return (*found, *await newest_sweeps(mirror, 1))
 
 
 def _is_of_time(ruling: Ruling, wanted: Wanted) -> Any:

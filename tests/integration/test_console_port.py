@@ -233,7 +233,7 @@ async def test_it_ends_though_a_scrape_does_not() -> None:
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(20), console(scrape=scrape) as served:
         _, writer = await served.connection()
-        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await scraping.wait()
         ending_at = loop.time()
     assert loop.time() - ending_at < STOP_SECONDS + 2

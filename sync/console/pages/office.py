@@ -1,0 +1,190 @@
+"""The office: what pages are made of, and what a visit to one of them may do."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlencode
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from receiver.database import is_unavailable
+from receiver.errors import MirrorError
+from sync.console.desks import Desks, Served, UnavailableError
+from sync.console.pages.errands import Errand, Errands, Work
+from sync.console.pages.frame import render
+from sync.console.pages.guard import COOKIE, ForgedError, Seal
+from sync.console.pages.notices import Notice, Notices
+from sync.console.refusals import RefusedError
+from sync.inbox import InboxView
+from sync.kounta import KountaError
+from sync.mirror.reader import MirrorReader
+from sync.mirror.store import MirrorStore
+from sync.status import Status, status_in
+
+if TYPE_CHECKING:
+    from sync.settings import WorkerSettings
+
+FORM_BYTES: Final = 64 * 1024
+PATIENCE_SECONDS: Final = 2.5
+"""So long an action's answer waits for its end; after that the page says that it is under way."""
+
+
+class Office:
+    """The stores and desks of a worker's process, and what people have started here."""
+
+    def __init__(
+        self,
+        served: Served,
+        desks: Desks,
+        store: MirrorStore,
+        inbox: InboxView,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.served = served
+        self.desks = desks
+        self.store = store
+        self.inbox = inbox
+        self.clock = clock
+        self.seal = Seal()
+        self.notices = Notices()
+        self.errands = Errands(clock)
+        self.closing = asyncio.Event()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Let people do things here; at the end who still watches is sent away, and errands are ended."""
+        try:
+            yield
+        finally:
+            self.closing.set()
+            await self.errands.close()
+
+    def mirror(self, company_id: int) -> MirrorReader:
+        """Give a company's mirror, read-only; the connections are the store's."""
+        return MirrorReader(self.store.reading, company_id)
+
+    async def status(self, company_id: int) -> Status:
+        """Say how a company's mirror is. A worker runs: it is this one."""
+        settings = self.served.settings[company_id]
+        return await status_in(self.mirror(company_id), self.inbox, settings, self.clock(), running=True)
+
+
+class Visit:
+    """One request for a company's page, or one form of it."""
+
+    def __init__(self, office: Office, request: Request) -> None:
+        """Raise RefusedError for a company that is not served."""
+        self.office = office
+        self.request = request
+        self.company_id: int = request.path_params["company_id"]
+        self.now = office.clock()
+        self.form: Mapping[str, str] = {}
+        settings = office.served.settings.get(self.company_id)
+        if settings is None:
+            raise RefusedError(404, "unknown_company", f"This worker serves no company {self.company_id}.")
+        self.settings: WorkerSettings = settings
+        self.mirror = office.mirror(self.company_id)
+
+    @property
+    def home(self) -> str:
+        """Give the path below which all of the company's pages lie."""
+        return f"/companies/{self.company_id}"
+
+    def asked(self, name: str) -> str:
+        """Give what the address asks for, or what the form says; "" when it does not."""
+        found: str = self.form.get(name, "") or self.request.query_params.get(name, "")
+        return found.strip()
+
+    def number(self, name: str) -> int | None:
+        """Give a whole number above 0; None when none is asked for. Raises RefusedError for anything else."""
+        text = self.asked(name)
+        if not text:
+            return None
+        if not (text.isascii() and text.isdecimal()) or not 0 < int(text) < 2**63:
+            raise RefusedError(422, "bad_request", f"A whole number above 0 was expected, {text!r} came.")
+        return int(text)
+
+    def page(self, template: str, *, is_live: bool = True, **values: Any) -> Response:
+        """Answer with a page. A live one is looked at anew when something changes."""
+        seal = self.office.seal
+        cookie = seal.cookie(self.request)
+        text = render(
+            template,
+            home=self.home,
+            company_id=self.company_id,
+            companies=len(self.office.served.settings),
+            now=self.now,
+            here=self.request.url.path,
+            events=f"{self.home}/events" if is_live else None,
+            notice=self.office.notices.find(self.request.query_params.get("notice")),
+            seal=seal.token(cookie),
+            errands=self.office.errands.of(self.company_id),
+            **values,
+        )
+        answer = HTMLResponse(text)
+        if self.request.cookies.get(COOKIE) != cookie:
+            answer.set_cookie(COOKIE, cookie, path="/", httponly=True, samesite="strict")
+        return answer
+
+    def redirect(self, path: str, notice: Notice | None = None, **query: str) -> Response:
+        """Lead to another page of the company, where the notice is shown."""
+        if notice is not None:
+            query["notice"] = self.office.notices.leave(notice)
+        tail = f"?{urlencode(query)}" if query else ""
+        return RedirectResponse(f"{self.home}{path}{tail}", 303)
+
+    async def begin(self, what: str, work: Work, path: str) -> Response:
+        """Do `work`, and lead to a page that says what came of it, or that it is under way."""
+        errand = self.office.errands.begin(self.company_id, what, work)
+        await _over(errand)
+        under_way = Notice(f"{what} is under way; this page will say what comes of it.")
+        return self.redirect(path, errand.outcome or under_way)
+
+    async def read_form(self) -> None:
+        """Take a form that a page of this console has sent. Raises ForgedError and RefusedError."""
+        body = b""
+        async for part in self.request.stream():
+            body += part
+            if len(body) > FORM_BYTES:
+                raise RefusedError(413, "body_too_large", f"A form may have {FORM_BYTES:,} bytes.")
+        fields = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
+        self.form = {name: values[-1] for name, values in fields.items()}
+        self.office.seal.check(self.request, self.form.get("seal", ""))
+
+
+Handler = Callable[[Visit], Awaitable[Response]]
+
+
+def handling(office: Office, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """Make an endpoint of what handles visits; what keeps it from being done is said as a page."""
+
+    async def answer(request: Request) -> Response:
+        visit = Visit(office, request)
+        try:
+            if request.method == "POST":
+                await visit.read_form()
+            return await handler(visit)
+        except ForgedError as error:
+            raise RefusedError(403, "forged", str(error)) from error
+        except UnavailableError as error:
+            raise RefusedError(503, "unavailable", str(error)) from error
+        except (KountaError, MirrorError) as error:
+            raise RefusedError(409, "conflict", str(error)) from error
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            detail = f"The database cannot be used now: {getattr(error, 'orig', None) or error}."
+            raise RefusedError(503, "unavailable", detail) from error
+
+    return answer
+
+
+async def _over(errand: Errand) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await errand.over.wait()
+    except TimeoutError:
+        pass
