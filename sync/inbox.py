@@ -25,6 +25,7 @@ class InboxView:
         self._database = inbox_of(place)
         self._reader: InboxReader | None = None
         self._file: tuple[int, int] | None = None
+        self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -39,6 +40,10 @@ class InboxView:
 
         Raises NewerDatabase when a receiver of a later version has made it.
         """
+        async with self._opening:  # several loops look through one view
+            return await self._found()
+
+    async def _found(self) -> InboxReader | None:
         if isinstance(self._database, Schema):
             return await self._reader_of_schema(self._database)
         path = self._database

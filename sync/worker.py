@@ -14,6 +14,7 @@ from receiver.errors import MirrorError
 from sync.alerts import Pager
 from sync.apply import GAP
 from sync.console.metrics import StatusCollector
+from sync.console.samples import SAMPLE_SECONDS, sample
 from sync.engine import Engine
 from sync.gaps import Gaps
 from sync.inbox import InboxView
@@ -143,6 +144,7 @@ class Worker:
             loops.create_task(lasting("registration", self._watch_registration))
             loops.create_task(lasting("heartbeat", self._watch.keep_alive))
             loops.create_task(lasting("alerts", self._watch.keep_telling))
+            loops.create_task(lasting("samples", lambda: self._sample(inbox)))
 
     async def _apply(self, inbox: InboxView, bell: Bell) -> None:
         while True:
@@ -256,6 +258,11 @@ class Worker:
         while True:
             await self.engine.eraser.go_on()
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _sample(self, inbox: InboxView) -> None:
+        while True:
+            await sample(self.engine, inbox)
+            await asyncio.sleep(SAMPLE_SECONDS)
 
     async def _watch_registration(self) -> None:
         while True:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -162,7 +163,7 @@ class House:
         )
 
     def furnish(self) -> dict[str, str]:
-        """Let things happen that the pages have something to say of; give deliveries by what became of them."""
+        """Let things happen of which pages have something to say; give deliveries by what became of them."""
         first, second, *others = self.ids
         now = datetime.now(UTC)
 
@@ -182,8 +183,11 @@ class House:
         for customer_id in others[-14:]:
             self.control("DELETE", f"customers/{customer_id}?announce=false")
         for name in (named["applied"], named["stale"], named["quarantined"]):
-            self.wait_until(lambda name=name: "verdict pending" not in self.page(f"/deliveries/{name}").text)
+            self.wait_until(partial(self._has_verdict, name))
         return named
+
+    def _has_verdict(self, delivery: str) -> bool:
+        return "verdict pending" not in self.page(f"/deliveries/{delivery}").text
 
 
 def _first_json(path: Path) -> Any:
