@@ -12,7 +12,7 @@ from receiver.database import utc_text
 from sync.merge.decisions import Verdict
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import PAST_VERDICTS, PROGRESS, VERDICTS
-from sync.mirror.verdicts import Ruling, is_verdict
+from sync.mirror.verdicts import Ruling, is_about, is_verdict
 
 _AT_ONCE: Final = 1000
 
@@ -53,7 +53,7 @@ async def rulings(mirror: MirrorReader, wanted: Wanted) -> AsyncGenerator[Ruling
     if wanted.verdict is not None:
         statement = statement.where(is_verdict(wanted.verdict))
     if wanted.customer_id is not None:
-        statement = statement.where(VERDICTS.c.customer_id == wanted.customer_id)
+        statement = statement.where(is_about(mirror.company_id, wanted.customer_id))
     statement = statement.order_by(VERDICTS.c.delivery_id.desc()).limit(_AT_ONCE)
     page = statement
     while True:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, and_, select, text, tuple_
+from sqlalchemy import ColumnElement, and_, select, text
 
 from sync.merge.decisions import Verdict
 from sync.mirror.deliveries import Wanted
@@ -70,31 +70,29 @@ async def rulings_before(
     Fewer than `limit` need not be the end: of a usual verdict LOOKED_THROUGH are looked at, and `more` says
     where they go on.
     """
-    c = VERDICTS.c
-    conditions = [c.company_id == mirror.company_id]
+    c, named = VERDICTS.c, VERDICTS.alias("named")
+    conditions = [named.c.company_id == mirror.company_id]
     if before is not None:
-        conditions.append(c.delivery_id < before)
+        conditions.append(named.c.delivery_id < before)
     if wanted.customer_id is not None:
-        conditions.append(c.customer_id == wanted.customer_id)
-    columns = [c[name] for name in Ruling._fields]
-    newest = select(*columns).where(*conditions).order_by(c.delivery_id.desc())
-    statement = newest.limit(limit + 1)
+        conditions.append(named.c.customer_id == wanted.customer_id)
     is_searched = wanted.verdict is not None and (wanted.verdict in _USUAL or wanted.customer_id is not None)
+    names = select(named.c.delivery_id).where(*conditions).order_by(named.c.delivery_id.desc())
+    looked = names.limit(LOOKED_THROUGH if is_searched else limit + 1)
+    if wanted.verdict is not None and not is_searched:
+        looked = looked.where(is_verdict(wanted.verdict, named.c.verdict), text(UNUSUAL))
+    # by their names: SQLite goes by an index where that holds all that is asked for
+    statement = select(*(c[name] for name in Ruling._fields)).where(
+        c.company_id == mirror.company_id, c.delivery_id.in_(looked)
+    )
     if is_searched:
-        looked = newest.limit(LOOKED_THROUGH).subquery()
-        statement = (
-            select(looked)
-            .where(looked.c.verdict == wanted.verdict)
-            .order_by(looked.c.delivery_id.desc())
-            .limit(limit + 1)
-        )
-    elif wanted.verdict is not None:
-        statement = statement.where(is_verdict(wanted.verdict), text(UNUSUAL))
+        statement = statement.where(c.verdict == wanted.verdict)
+    statement = statement.order_by(c.delivery_id.desc()).limit(limit + 1)
     async with mirror.reading() as connection:
         found = [Ruling(*row) for row in await connection.execute(statement)]
         more = found[limit - 1].delivery_id if len(found) > limit else None
         if is_searched and more is None:
-            last = newest.with_only_columns(c.delivery_id).offset(LOOKED_THROUGH - 1).limit(1)
+            last = names.offset(LOOKED_THROUGH - 1).limit(1)
             more = (await connection.execute(last)).scalar()
     if wanted.since is not None and found and found[-1].received_at < wanted.since:
         more = None
@@ -102,27 +100,35 @@ async def rulings_before(
 
 
 async def doubts_behind(mirror: MirrorReader, cursor: str | None, limit: int) -> Excerpt[DoubtRow]:
-    """Give the customers that are to be read, the most urgent first."""
+    """Give the customers that are to be read, the most urgent first. ValueError: no such cursor."""
     c = VERIFICATIONS.c
-    conditions: list[ColumnElement[bool]] = [c.company_id == mirror.company_id]
-    if cursor is not None:
-        priority, due_at, customer_id = cursor.split("_")
-        behind = tuple_(c.priority, c.due_at, c.customer_id) > tuple_(
-            int(priority), datetime.fromisoformat(due_at), int(customer_id)
-        )
-        conditions += [c.priority >= int(priority), behind]
-    statement = (
-        select(*(c[name] for name in DoubtRow._fields))
-        .where(*conditions)
-        .order_by(c.priority, c.due_at, c.customer_id)
-        .limit(limit + 1)
-    )
+    columns = [c[name] for name in DoubtRow._fields]
+    order = (c.priority, c.due_at, c.customer_id)
+    found: list[DoubtRow] = []
     async with mirror.reading() as connection:
-        found = [DoubtRow(*row) for row in await connection.execute(statement)]
-    if len(found) <= limit:
-        return Excerpt(found)
-    last = found[limit - 1]
-    return Excerpt(found[:limit], f"{last.priority}_{last.due_at.isoformat()}_{last.customer_id}")
+        for behind in _behind(cursor):
+            statement = select(*columns).where(c.company_id == mirror.company_id, *behind).order_by(*order)
+            rows = await connection.execute(statement.limit(limit + 1 - len(found)))
+            found += [DoubtRow(*row) for row in rows]
+            if len(found) > limit:
+                last = found[limit - 1]
+                more = f"{last.priority}_{last.due_at.isoformat()}_{last.customer_id}"
+                return Excerpt(found[:limit], more)
+    return Excerpt(found)
+
+
+def _behind(cursor: str | None) -> list[tuple[ColumnElement[bool], ...]]:
+    """Say in steps what lies behind a cursor: each goes by the index, the three together would not."""
+    if cursor is None:
+        return [()]
+    c = VERIFICATIONS.c
+    told = cursor.split("_")
+    priority, due_at, customer_id = int(told[0]), datetime.fromisoformat(told[1]), int(told[2])
+    return [
+        (c.priority == priority, c.due_at == due_at, c.customer_id > customer_id),
+        (c.priority == priority, c.due_at > due_at),
+        (c.priority > priority,),
+    ]
 
 
 async def held_behind(mirror: MirrorReader, after: int, limit: int) -> Excerpt[HeldRow]:

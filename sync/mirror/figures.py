@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import exists, func, select
 
 from sync.merge.decisions import Verdict
 from sync.mirror.progress import Progress
@@ -73,8 +73,8 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
         )
         held = await connection.execute(
             select(func.count())
-            .select_from(HELD_DELETES.join(CUSTOMERS, _HELD))
-            .where(HELD_DELETES.c.company_id == company_id, CUSTOMERS.c.deleted_at.is_(None))
+            .select_from(HELD_DELETES)
+            .where(HELD_DELETES.c.company_id == company_id, _IS_LIVE)
         )
         begun = await connection.execute(
             select(func.min(ERASED_CUSTOMERS.c.erased_at)).where(
@@ -100,6 +100,13 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
         )
 
 
-_HELD = and_(
-    CUSTOMERS.c.company_id == HELD_DELETES.c.company_id, CUSTOMERS.c.id == HELD_DELETES.c.customer_id
+# no join: SQLite would begin it with all customers
+_IS_LIVE = (
+    exists()
+    .where(
+        CUSTOMERS.c.company_id == HELD_DELETES.c.company_id,
+        CUSTOMERS.c.id == HELD_DELETES.c.customer_id,
+        CUSTOMERS.c.deleted_at.is_(None),
+    )
+    .correlate(HELD_DELETES)
 )

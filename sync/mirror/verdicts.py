@@ -67,9 +67,28 @@ async def write_rulings(
     )
 
 
-def is_verdict(verdict: str) -> ColumnElement[bool]:
+def is_verdict(verdict: str, column: ColumnElement[str] = VERDICTS.c.verdict) -> ColumnElement[bool]:
     """Say that it is this verdict, in the text of the statement: SQLite uses a partial index for no other."""
-    return VERDICTS.c.verdict == bindparam(None, verdict, literal_execute=True)
+    return column == bindparam(None, verdict, literal_execute=True)
+
+
+def is_about(company_id: int, customer_id: int) -> ColumnElement[bool]:
+    """Say that it is about this customer, so that SQLite goes by the index: alone it would walk the table."""
+    named = VERDICTS.alias("named")
+    return VERDICTS.c.delivery_id.in_(
+        select(named.c.delivery_id).where(
+            named.c.company_id == company_id, named.c.customer_id == customer_id
+        )
+    )
+
+
+async def verdict_counts(mirror: MirrorReader) -> dict[str, int]:
+    """Count the deliveries by their verdict."""
+    statement = select(VERDICT_COUNTS.c.verdict, VERDICT_COUNTS.c.count).where(
+        VERDICT_COUNTS.c.company_id == mirror.company_id
+    )
+    async with mirror.reading() as connection:
+        return {verdict: int(count) for verdict, count in await connection.execute(statement)}
 
 
 async def deliveries_with(mirror: MirrorReader, verdict: str) -> list[str]:

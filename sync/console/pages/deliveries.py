@@ -16,7 +16,7 @@ from sync.console.refusals import RefusedError
 from sync.merge.decisions import Verdict
 from sync.mirror.deliveries import Wanted
 from sync.mirror.excerpts import rulings_before
-from sync.mirror.figures import figures_of
+from sync.mirror.verdicts import verdict_counts
 from sync.replay import Replayed, rehearse, replay
 
 ON_A_PAGE: Final = 50
@@ -42,7 +42,6 @@ async def deliveries(visit: Visit) -> Response:
     excerpt = None
     if wanted.verdict != PENDING:
         excerpt = await rulings_before(visit.mirror, wanted, before, ON_A_PAGE)
-    figures = await figures_of(visit.mirror)
     return visit.page(
         "deliveries.html",
         is_live=before is None,
@@ -52,7 +51,7 @@ async def deliveries(visit: Visit) -> Response:
         waiting=waiting,
         rulings=excerpt.rows if excerpt else [],
         more=excerpt.more if excerpt else None,
-        counts=figures.verdicts if figures else {},
+        counts=await verdict_counts(visit.mirror),
         verdicts=list(Verdict),
     )
 

@@ -1,9 +1,11 @@
 """The office: what pages are made of, and what a visit to one of them may do."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlencode
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from sync.settings import WorkerSettings
 
 FORM_BYTES: Final = 64 * 1024
+COST: Final = 10
+LONGEST_SECONDS: Final = 10.0
+"""A status is good for COST times as long as it took, and no longer than this."""
 PATIENCE_SECONDS: Final = 2.5
 """So long an action's answer waits for its end; after that the page says that it is under way."""
 
@@ -52,6 +57,9 @@ class Office:
         self.notices = Notices()
         self.errands = Errands(clock)
         self.closing = asyncio.Event()
+        self._looking: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._looks: dict[int, tuple[float, Status]] = {}
+        """Company -> until when, by `monotonic`, its status need not be looked at again."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -67,9 +75,21 @@ class Office:
         return MirrorReader(self.store.reading, company_id)
 
     async def status(self, company_id: int) -> Status:
-        """Say how a company's mirror is. A worker runs: it is this one."""
-        settings = self.served.settings[company_id]
-        return await status_in(self.mirror(company_id), self.inbox, settings, self.clock(), running=True)
+        """Say how a company's mirror is. A worker runs: it is this one.
+
+        What took long, because very many customers are to be read, is said again for a while.
+        """
+        async with self._looking[company_id]:
+            good_until, status = self._looks.get(company_id, (0.0, None))
+            began_at = monotonic()
+            if status is None or began_at > good_until:
+                settings = self.served.settings[company_id]
+                mirror = self.mirror(company_id)
+                status = await status_in(mirror, self.inbox, settings, self.clock(), running=True)
+                ended_at = monotonic()
+                good_until = ended_at + min(COST * (ended_at - began_at), LONGEST_SECONDS)
+                self._looks[company_id] = good_until, status
+            return status
 
 
 class Visit:

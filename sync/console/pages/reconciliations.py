@@ -27,7 +27,7 @@ async def verifications(visit: Visit) -> Response:
     after = visit.asked("after") or None
     try:
         doubts = await doubts_behind(visit.mirror, after, ON_A_PAGE)
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise RefusedError(422, "bad_request", "This place in the list does not exist.") from error
     return visit.page(
         "verifications.html",
