@@ -116,7 +116,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.bind(address)
             listener.listen(BACKLOG)
             stack.pop_all()
-        return listener
+            return listener
     except OSError as error:
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror  # below 0: no such name

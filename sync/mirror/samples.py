@@ -33,9 +33,8 @@ async def keep_sample(mirror: Mirror, at: datetime, pending: int, oldest_pending
     }
     sample = insert(SAMPLES).values(company_id=mirror.company_id, at=at, **values)
     async with mirror.transaction() as connection:
-        await connection.execute(
-            sample.on_conflict_do_update(index_elements=["company_id", "at"], set_=values)
-        )
+        kept = {name: sample.excluded[name] for name in values}
+        await connection.execute(sample.on_conflict_do_update(index_elements=["company_id", "at"], set_=kept))
         old = SAMPLES.c.company_id == mirror.company_id, SAMPLES.c.at < at - KEPT
         await connection.execute(delete(SAMPLES).where(*old))
 

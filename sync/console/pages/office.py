@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from sync.settings import WorkerSettings
 
 FORM_BYTES: Final = 64 * 1024
+LONG_SECONDS: Final = 0.1
 COST: Final = 10
 LONGEST_SECONDS: Final = 10.0
-"""A status is good for COST times as long as it took, and no longer than this."""
+"""A status that took long is good for COST times as long as it took, and no longer than this."""
 PATIENCE_SECONDS: Final = 2.5
 """So long an action's answer waits for its end; after that the page says that it is under way."""
 
@@ -86,10 +87,14 @@ class Office:
                 settings = self.served.settings[company_id]
                 mirror = self.mirror(company_id)
                 status = await status_in(mirror, self.inbox, settings, self.clock(), running=True)
-                ended_at = monotonic()
-                good_until = ended_at + min(COST * (ended_at - began_at), LONGEST_SECONDS)
-                self._looks[company_id] = good_until, status
+                if (cost := monotonic() - began_at) > LONG_SECONDS:
+                    good_until = began_at + min(COST * cost, LONGEST_SECONDS)
+                    self._looks[company_id] = good_until, status
             return status
+
+    def forget(self, company_id: int) -> None:
+        """Look at a company's status anew: somebody has just done something."""
+        self._looks.pop(company_id, None)
 
 
 class Visit:
@@ -160,6 +165,7 @@ class Visit:
         """Do `work`, and lead to a page that says what came of it, or that it is under way."""
         errand = self.office.errands.begin(self.company_id, what, work)
         await _over(errand)
+        self.office.forget(self.company_id)
         under_way = Notice(f"{what} is under way; this page will say what comes of it.")
         return self.redirect(path, errand.outcome or under_way)
 
