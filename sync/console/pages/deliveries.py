@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
@@ -142,7 +143,10 @@ def _back(visit: Visit) -> str:
     customer = visit.number("customer")
     if len(names) == 1 and customer is None:
         return f"/deliveries/{names[0]}"
-    return "/deliveries" if customer is None else f"/customers/{customer}"
+    if customer is not None:
+        return f"/customers/{customer}"
+    wanted = {name: visit.asked(name) for name in ("verdict", "since") if visit.asked(name)}
+    return f"/deliveries?{urlencode(wanted)}" if wanted else "/deliveries"
 
 
 async def _named(visit: Visit) -> tuple[list[str], bool]:

@@ -35,6 +35,14 @@ class Errand:
     outcome: Notice | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def notice(self) -> Notice:
+        """Say what came of it, or how far it has come."""
+        if self.outcome is not None:
+            return self.outcome
+        of = f" of {self.total:,}" if self.total else ""
+        far = f" ({self.stage}: {self.done:,}{of})" if self.stage else ""
+        return Notice(f"{self.what} is under way{far}; this page will say what comes of it.")
+
 
 Work = Callable[[Errand], Awaitable[Notice]]
 

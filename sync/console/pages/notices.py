@@ -2,6 +2,7 @@
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,16 +21,17 @@ class Notices:
     """The last ones, by a name that nobody can guess: no link can put words into a page."""
 
     def __init__(self) -> None:
-        self._notices: OrderedDict[str, Notice] = OrderedDict()
+        self._notices: OrderedDict[str, Callable[[], Notice]] = OrderedDict()
 
-    def leave(self, notice: Notice) -> str:
-        """Keep it, and give its name."""
+    def leave(self, say: Callable[[], Notice]) -> str:
+        """Keep what says it, each time anew, and give its name."""
         name = secrets.token_urlsafe(9)
-        self._notices[name] = notice
+        self._notices[name] = say
         while len(self._notices) > MOST:
             self._notices.popitem(last=False)
         return name
 
     def find(self, name: str | None) -> Notice | None:
         """Give it; None: there is none of this name, or no longer."""
-        return None if name is None else self._notices.get(name)
+        say = None if name is None else self._notices.get(name)
+        return None if say is None else say()

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -154,11 +154,9 @@ class Visit:
             answer.set_cookie(COOKIE, cookie, path="/", httponly=True, samesite="strict")
         return answer
 
-    def redirect(self, path: str, notice: Notice | None = None, **query: str) -> Response:
+    def redirect(self, path: str, say: Callable[[], Notice] | None = None) -> Response:
         """Lead to another page of the company, where the notice is shown."""
-        if notice is not None:
-            query["notice"] = self.office.notices.leave(notice)
-        tail = f"?{urlencode(query)}" if query else ""
+        tail = "" if say is None else f"?notice={self.office.notices.leave(say)}"
         return RedirectResponse(f"{self.home}{path}{tail}", 303)
 
     async def begin(self, what: str, work: Work, path: str) -> Response:
@@ -166,8 +164,7 @@ class Visit:
         errand = self.office.errands.begin(self.company_id, what, work)
         await _over(errand)
         self.office.forget(self.company_id)
-        under_way = Notice(f"{what} is under way; this page will say what comes of it.")
-        return self.redirect(path, errand.outcome or under_way)
+        return self.redirect(path, errand.notice)
 
     async def read_form(self) -> None:
         """Take a form that a page of this console has sent. Raises ForgedError and RefusedError."""

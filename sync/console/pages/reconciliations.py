@@ -59,7 +59,7 @@ async def held(visit: Visit) -> Response:
     excerpt = await held_behind(visit.mirror, after or 0, ON_A_PAGE)
     return visit.page(
         "held.html",
-        is_live=False,  # a number may be being typed
+        is_live=after is None,
         count=status.figures.held_deletes if status.figures else 0,
         brake=visit.settings.hold_deletes,
         rows=excerpt.rows,

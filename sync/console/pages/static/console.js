@@ -12,12 +12,19 @@
   let isBusy = false;
   let isStale = false;
 
+  const isChanged = (field) =>
+    field.type === "checkbox"
+      ? field.checked !== field.defaultChecked
+      : field.type === "select-one"
+        ? [...field.options].some((option) => option.selected !== option.defaultSelected && option.index > 0)
+        : field.value !== field.defaultValue;
+
+  // what somebody is writing, has written or is reading aloud stays
   const isInUse = () => {
-    const focused = document.activeElement;
+    const focused = document.activeElement?.closest("main form");
     const selection = document.getSelection();
-    return (
-      (focused && focused.closest("main form") !== null) || (selection !== null && !selection.isCollapsed)
-    );
+    const fields = [...document.querySelectorAll("main :is(input, select)")];
+    return Boolean(focused) || (selection !== null && !selection.isCollapsed) || fields.some(isChanged);
   };
 
   const renew = async () => {
