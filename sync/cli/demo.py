@@ -91,6 +91,8 @@ def _listed(figures: dict[str, int]) -> str:
 
 
 def _invite(console: Console, demonstration: Demonstration) -> None:
+    if url := demonstration.console_url():
+        console.print(f"The console: {url}")
     database = demonstration.data_dir / "mirror.db"
     query = "SELECT id, first_name, email, primary_city, verified_at FROM customers LIMIT 5"
     console.print(

@@ -51,7 +51,7 @@ async def serving(
                 serve.result()
             place, chosen, *_ = listener.getsockname()
             url = f"http://[{place}]:{chosen}" if ":" in place else f"http://{place}:{chosen}"
-            _log.info("The console listens.", action="console_started", url=url, port=chosen)
+            _log.info(f"The console is at {url}", action="console_started", url=url, port=chosen)
             yield url
         finally:
             server.closing.set()

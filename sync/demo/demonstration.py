@@ -109,6 +109,12 @@ class Demonstration:
             loop.add_signal_handler(number, stop.set)
         await stop.wait()
 
+    def console_url(self) -> str | None:
+        """Give the console's URL, as the worker that runs has logged it."""
+        said = (self.directory / "worker.log").read_text(errors="replace").splitlines()
+        lines = [json.loads(line) for line in said if line.startswith("{") and '"console_started"' in line]
+        return str(lines[-1]["url"]) if lines else None
+
     async def _start(self, name: str, arguments: list[str]) -> Service:
         service = Service(name, [name, *arguments], self.environment, self.directory)
         return await self._stack.enter_async_context(service)

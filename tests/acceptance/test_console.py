@@ -203,3 +203,34 @@ async def test_a_console_that_breaks_ends_the_worker_like_a_broken_loop(
     over.set()
     with pytest.raises(ConsoleBrokenError, match=r"in its console \(RuntimeError: a fault of ours\)"):
         await asyncio.wait_for(working, 20)
+
+
+async def test_who_looks_at_a_page_keeps_no_worker_from_stopping(shop: Any) -> None:
+    await shop.open(2)
+    worker = await shop.quiet_worker()
+    async with console_of(worker) as client:
+        page = await client.get("/", headers={"Accept": "text/html"}, follow_redirects=True)
+        assert page.status_code == 200
+        assert "OK, 2 customers" in page.text or "No receiver has run yet." in page.text
+        async with client.stream("GET", "/companies/5678/events") as stream:
+            lines = stream.aiter_lines()
+            assert await anext(lines) == "retry: 3000"
+            code, seconds = await worker.stops()
+            assert [line async for line in lines if line.startswith("data")] == []
+    assert (code, worker.sentences) == (0, [])
+    assert seconds < 4
+    assert not [line for line in worker.log if line["level"] in {"warning", "error", "critical"}]
+
+
+async def test_each_company_of_a_process_has_its_pages(shop: Any) -> None:
+    await open_street(shop)
+    worker = await shop.start("worker")
+    async with console_of(worker) as client:
+        await shop.until(lambda: [line["action"] for line in worker.log].count("sweep_complete") == 2)
+        door = (await client.get("/", headers={"Accept": "text/html"})).text
+        assert "Company 11" in door
+        assert "Company 22" in door
+        page = (await client.get("/companies/22/verifications", headers={"Accept": "text/html"})).text
+        seal = page.split('name="seal" value="')[1].split('"')[0]
+        answer = await client.post("/companies/22/reconcile", data={"seal": seal}, follow_redirects=True)
+        assert "5 listed" in answer.text
