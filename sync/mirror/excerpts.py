@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, and_, select, text
+from sqlalchemy import ColumnElement, Select, and_, select, text
 
 from sync.merge.decisions import Verdict
 from sync.mirror.deliveries import Wanted
@@ -78,16 +78,18 @@ async def rulings_before(
         conditions.append(named.c.customer_id == wanted.customer_id)
     is_searched = wanted.verdict is not None and (wanted.verdict in _USUAL or wanted.customer_id is not None)
     names = select(named.c.delivery_id).where(*conditions).order_by(named.c.delivery_id.desc())
-    looked = names.limit(LOOKED_THROUGH if is_searched else limit + 1)
-    if wanted.verdict is not None and not is_searched:
-        looked = looked.where(is_verdict(wanted.verdict, named.c.verdict), text(UNUSUAL))
-    # by their names: SQLite goes by an index where that holds all that is asked for
-    statement = select(*(c[name] for name in Ruling._fields)).where(
-        c.company_id == mirror.company_id, c.delivery_id.in_(looked)
-    )
-    if is_searched:
-        statement = statement.where(c.verdict == wanted.verdict)
-    statement = statement.order_by(c.delivery_id.desc()).limit(limit + 1)
+    statement = _named(mirror.company_id, names.limit(limit + 1))
+    if is_searched and wanted.customer_id is not None:
+        statement = _named(mirror.company_id, names.limit(LOOKED_THROUGH)).where(c.verdict == wanted.verdict)
+    elif is_searched:
+        columns = (named.c[name] for name in Ruling._fields)
+        looked = names.with_only_columns(*columns).limit(LOOKED_THROUGH).subquery("looked")
+        ordered = select(looked).order_by(looked.c.delivery_id.desc())
+        statement = ordered.where(looked.c.verdict == wanted.verdict)
+    elif wanted.verdict is not None:
+        these = is_verdict(wanted.verdict, named.c.verdict), text(UNUSUAL)
+        statement = _named(mirror.company_id, names.where(*these).limit(limit + 1))
+    statement = statement.limit(limit + 1)
     async with mirror.reading() as connection:
         found = [Ruling(*row) for row in await connection.execute(statement)]
         more = found[limit - 1].delivery_id if len(found) > limit else None
@@ -97,6 +99,14 @@ async def rulings_before(
     if wanted.since is not None and found and found[-1].received_at < wanted.since:
         more = None
     return Excerpt([one for one in found[:limit] if _is_of_time(one, wanted)], more)
+
+
+def _named(company_id: int, names: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """Give deliveries by their names: SQLite goes by an index where that holds all that is asked for."""
+    c = VERDICTS.c
+    columns = (c[name] for name in Ruling._fields)
+    these = c.company_id == company_id, c.delivery_id.in_(names)
+    return select(*columns).where(*these).order_by(c.delivery_id.desc())
 
 
 async def doubts_behind(mirror: MirrorReader, cursor: str | None, limit: int) -> Excerpt[DoubtRow]:

@@ -1,6 +1,7 @@
 """The office: what pages are made of, and what a visit to one of them may do."""
 
 import asyncio
+import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from sync.console.pages.notices import Notice, Notices
 from sync.console.refusals import RefusedError
 from sync.inbox import InboxView
 from sync.kounta import KountaError
+from sync.mirror.excerpts import state_of
 from sync.mirror.reader import MirrorReader
 from sync.mirror.store import MirrorStore
 from sync.status import Status, status_in
@@ -92,6 +94,24 @@ class Office:
                     self._looks[company_id] = good_until, status
             return status
 
+    async def state(self, company_id: int) -> str:
+        """Give what is another text whenever something has changed that a page of the company shows."""
+        try:
+            reader = await self.inbox.reader()
+            head = None if reader is None else await reader.head(company_id)
+            stored = await state_of(self.mirror(company_id))
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            return "away"
+        errands = [(one.stage, one.done, one.ended_at) for one in self.errands.of(company_id)]
+        return hashlib.sha256(repr((stored, head, errands)).encode()).hexdigest()[:16]
+
+    async def states(self) -> str:
+        """Give the same for all companies together."""
+        states = [await self.state(company_id) for company_id in self.served.settings]
+        return hashlib.sha256(" ".join(states).encode()).hexdigest()[:16]
+
     def forget(self, company_id: int) -> None:
         """Look at a company's status anew: somebody has just done something."""
         self._looks.pop(company_id, None)
@@ -107,6 +127,8 @@ class Visit:
         self.company_id: int = request.path_params["company_id"]
         self.now = office.clock()
         self.form: Mapping[str, str] = {}
+        self.state = ""
+        """How it stood before the page was made: what changes meanwhile is told at once."""
         settings = office.served.settings.get(self.company_id)
         if settings is None:
             raise RefusedError(404, "unknown_company", f"This worker serves no company {self.company_id}.")
@@ -143,7 +165,7 @@ class Visit:
             companies=len(self.office.served.settings),
             now=self.now,
             here=self.request.url.path,
-            events=f"{self.home}/events" if is_live else None,
+            events=f"{self.home}/events?seen={self.state}" if is_live else None,
             notice=self.office.notices.find(self.request.query_params.get("notice")),
             seal=seal.token(cookie),
             errands=self.office.errands.of(self.company_id),
@@ -189,6 +211,8 @@ def handling(office: Office, handler: Handler) -> Callable[[Request], Awaitable[
         try:
             if request.method == "POST":
                 await visit.read_form()
+            else:
+                visit.state = await office.state(visit.company_id)
             return await handler(visit)
         except ForgedError as error:
             raise RefusedError(403, "forged", str(error)) from error

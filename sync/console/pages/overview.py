@@ -115,6 +115,7 @@ async def front_door(office: Office, request: Request) -> Response:
     after = request.query_params.get("after", "0")
     behind = [one for one in companies if one > (int(after) if after.isdecimal() else 0)]
     shown = behind[:LISTED_AT_ONCE]
+    seen = await office.states()
     rows = [(company_id, await office.status(company_id)) for company_id in shown]
     more = shown[-1] if len(behind) > LISTED_AT_ONCE else None
-    return HTMLResponse(render("companies.html", rows=rows, more=more, count=len(companies)))
+    return HTMLResponse(render("companies.html", rows=rows, more=more, count=len(companies), seen=seen))
