@@ -25,6 +25,7 @@ class Events:
     def __init__(self, office: Office) -> None:
         self._office = office
         self._watching = 0
+        self._looking: set[asyncio.Future[str]] = set()
 
     async def of_company(self, visit: Visit) -> Response:
         """Tell what changes in a company."""
@@ -45,9 +46,9 @@ class Events:
         self._watching += 1
         try:
             yield "retry: 3000\n\n"
-            known, looks = seen or await look(), 0
+            known, looks = seen or await self._seen(look), 0
             while not self._office.closing.is_set():
-                state, looks = await look(), looks + 1
+                state, looks = await self._seen(look), looks + 1
                 if state != known:
                     known, looks = state, 0
                     yield "data: changed\n\n"
@@ -58,3 +59,10 @@ class Events:
                         await self._office.closing.wait()
         finally:
             self._watching -= 1
+
+    async def _seen(self, look: Callable[[], Awaitable[str]]) -> str:
+        """Look to the end, though whoever watches has gone: a cancelled statement costs its connection."""
+        task = asyncio.ensure_future(look())
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+        return await asyncio.shield(task)

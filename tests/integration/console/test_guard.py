@@ -122,5 +122,7 @@ async def test_more_than_enough_watchers_are_turned_away(kiosk: Any, monkeypatch
     monkeypatch.setattr(events, "MOST", 1)
     await kiosk.open(1)
     async with kiosk.client.stream("GET", "/companies/5678/events") as stream:
-        await line_of(stream.aiter_lines())
-        assert (await kiosk.get("/events")).status_code == 503
+        lines = stream.aiter_lines()  # kept: without it the stream is closed
+        await line_of(lines)
+        async with asyncio.timeout(20):
+            assert (await kiosk.get("/events")).status_code == 503
