@@ -21,6 +21,7 @@ from receiver.signature import sign
 
 COMPANY: Final = 5678
 TOKEN: Final = "sandbox-signature-token"
+SECRET: Final = "a key of this test alone, of 40 letters"
 START_SECONDS: Final = 60
 SCRIPT: Final = "<script>alert('here')</script>"
 """What one customer is called."""
@@ -108,6 +109,7 @@ class House:
             "KOUNTA_API_URL": self.kounta_url or "http://127.0.0.1:1",
             "KOUNTA_REQUESTS_PER_MINUTE": "6000",
             "MIRROR_READ_LAG_SECONDS": "0",
+            "MIRROR_SECRET_KEY": SECRET,
             **self._settings,
         }
         with log.open("wb") as said, log.with_suffix(".out").open("wb") as out:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Dialog
 
-from tests.browser.house import SCRIPT, TOKEN, House
+from tests.browser.house import SCRIPT, SECRET, TOKEN, House
 from tests.browser.visitor import PHONE, WIDE, Visitor
 
 PAGES = ("", "/deliveries", "/customers", "/verifications", "/held", "/webhooks", "/nothing")
@@ -120,6 +120,16 @@ def test_deletions_are_held_reviewed_and_let_go(visitor: Visitor) -> None:
     assert "None." in visitor.said
 
 
+def test_a_person_is_erased(visitor: Visitor) -> None:
+    customer = visitor.house.ids[4]
+    visitor.goes(f"/customers/{customer}")
+    visitor.page.get_by_label(f"Type {customer}").fill(str(customer))
+    visitor.presses("Erase for good")
+    visitor.page.get_by_text(f"Customer {customer} is erased").first.wait_for()
+    assert f"Customer {customer} was erased at" in visitor.said
+    assert visitor.barriers() == []
+
+
 def test_what_changes_is_shown_without_loading_the_page_again(visitor: Visitor) -> None:
     visitor.goes("/deliveries")
     visitor.page.evaluate("window.stays = true")
@@ -167,3 +177,4 @@ def test_nothing_secret_leaves_the_worker(house: House) -> None:
         text = house.page(path).text
         assert TOKEN not in text
         assert "sandbox-secret" not in text
+        assert SECRET not in text

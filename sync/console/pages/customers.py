@@ -4,7 +4,10 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
+from sync.console.api import Erase, erasure
 from sync.console.explanation import explain
+from sync.console.pages.errands import Errand
+from sync.console.pages.notices import Notice
 from sync.console.pages.office import Visit
 from sync.console.pages.reconciliations import reconcile_for
 from sync.console.refusals import RefusedError
@@ -51,7 +54,7 @@ async def customer(visit: Visit) -> Response:
         before=before,
         rulings=rulings.rows,
         more_rulings=rulings.more,
-        can_be_erased=False,
+        has_key=visit.settings.secret_key is not None,
     )
 
 
@@ -61,6 +64,29 @@ async def verify(visit: Visit) -> Response:
     return await reconcile_for(
         visit, f"Read of customer {customer_id}", f"/customers/{customer_id}", customer_id=customer_id
     )
+
+
+async def erase(visit: Visit) -> Response:
+    """Erase a person for good; the id has to be typed."""
+    customer_id = visit.request.path_params["customer_id"]
+    if visit.number("typed") != customer_id:
+        detail = f"Type {customer_id} to erase this customer. Nothing was done."
+        raise RefusedError(422, "bad_request", detail)
+
+    async def work(_errand: Errand) -> Notice:
+        async with visit.office.desks.engine(visit.company_id) as engine:
+            return told(await erasure(engine.eraser, Erase(customer_id=customer_id)))
+
+    return await visit.begin(f"Erasure of customer {customer_id}", work, f"/customers/{customer_id}")
+
+
+def told(receipt: dict[str, Any]) -> Notice:
+    """Say what an erasure removed, and what it cannot reach."""
+    bodies = receipt["inbox"]["bodies"] + receipt["spool"]["bodies"]
+    rows = sum(count for count in receipt["mirror"].values() if isinstance(count, int))
+    said = f"Customer {receipt['customer_id']} is erased: {rows:,} rows of the mirror, {bodies:,} bodies."
+    why = "" if receipt["complete"] else f" It is not complete yet, and goes on: {receipt['why']}"
+    return Notice(" ".join([said + why, *receipt["remains"]]), is_good=receipt["complete"])
 
 
 def _name(row: dict[str, Any] | None) -> str:

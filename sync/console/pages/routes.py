@@ -6,7 +6,7 @@ from typing import Final
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from sync.console.pages.customers import customer, search, verify
+from sync.console.pages.customers import customer, erase, search, verify
 from sync.console.pages.deliveries import deliveries, delivery, do_replay, try_replay
 from sync.console.pages.events import Events
 from sync.console.pages.frame import STATIC
@@ -24,6 +24,7 @@ _OF_A_COMPANY: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/customers", search),
     ("GET", "/customers/{customer_id:int}", customer),
     ("POST", "/customers/{customer_id:int}/verify", verify),
+    ("POST", "/customers/{customer_id:int}/erase", erase),
     ("GET", "/verifications", verifications),
     ("POST", "/reconcile", reconcile),
     ("GET", "/held", held),

@@ -52,6 +52,7 @@ class Kiosk:
     place: Place
     stack: AsyncExitStack
     now: float = NOON.timestamp()
+    more: dict[str, str] = field(default_factory=lambda: {"MIRROR_SECRET_KEY": "k" * 32})
     served: Served = field(default_factory=Served)
     sandbox: Sandbox = field(init=False)
     kounta_url: str = ""
@@ -133,6 +134,7 @@ class Kiosk:
             "KOUNTA_CLIENT_SECRET": "sandbox-secret",
             "KOUNTA_REQUESTS_PER_MINUTE": "100000",
             "MIRROR_READ_LAG_SECONDS": "2",
+            **self.more,
         }
         return WorkerSettings.model_validate(given)
 

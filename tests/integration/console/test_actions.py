@@ -163,6 +163,34 @@ async def test_a_number_that_is_none_lets_nothing_go(kiosk: Any, number: str) ->
     assert (await kiosk.send("/held/release", number=number)).status_code == 422
 
 
+async def test_a_person_is_erased_once_the_id_was_typed(kiosk: Any) -> None:
+    await kiosk.open()
+    customer, other = kiosk.ids[:2]
+    name = await kiosk.rename(customer, "Forgotten")
+    for typed in ("", str(other), "yes"):
+        assert (await kiosk.send(f"/customers/{customer}/erase", typed=typed)).status_code == 422
+    assert kiosk.rows("SELECT id FROM customers WHERE id = ?", customer)
+    await kiosk.inbox.close()  # the worker asks a receiver that runs, or does it by itself
+    page = await kiosk.act(f"/customers/{customer}/erase", typed=str(customer))
+    assert f"Customer {customer} is erased" in words(page)
+    assert f"Customer {customer} was erased at" in words(page)
+    assert "Erase for good" not in page
+    assert not kiosk.rows("SELECT id FROM all_customers WHERE id = ?", customer)
+    for path in (f"/customers/{customer}", "/deliveries", f"/deliveries/{name}"):
+        assert "Forgotten" not in await kiosk.text(path)
+
+
+async def test_without_a_key_nobody_can_be_erased_and_the_page_says_why(kiosk: Any) -> None:
+    kiosk.more = {}
+    await kiosk.open(1)
+    page = await kiosk.text(f"/customers/{kiosk.ids[0]}")
+    assert "MIRROR_SECRET_KEY is not set" in words(page)
+    assert "Erase for good" not in page
+    page = await kiosk.act(f"/customers/{kiosk.ids[0]}/erase", typed=str(kiosk.ids[0]))
+    assert "MIRROR_SECRET_KEY is not set" in words(page)
+    assert kiosk.rows("SELECT id FROM customers")
+
+
 # who may not
 
 

@@ -9,7 +9,7 @@ from alembic import op
 from receiver.database import UTCDateTime
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 UNUSUAL = sa.text("verdict <> 'applied' AND verdict <> 'unchanged'")
 
