@@ -156,9 +156,15 @@ def compare_listed(record: Record, snapshot: Snapshot) -> Decision:
     return Decision(Verdict.UNCHANGED, heard(record, snapshot.arrived_at), doubt=doubt)
 
 
-def compare_unlisted(record: Record, arrived_at: datetime) -> Decision:
-    """Decide what it does that a complete sweep did not list a customer; `arrived_at`: when it ended."""
-    doubt = Reason.UNLISTED if record.deleted_at is None else None
+def compare_unlisted(record: Record, arrived_at: datetime, *, shows: datetime | None = None) -> Decision:
+    """Decide what it does that a complete sweep did not list a customer; `arrived_at`: when it ended.
+
+    `shows`: what was heard later than that may not have been in the list yet, so that the list says nothing
+    of whether the customer is there. None: it shows everything.
+    """
+    doubt = None
+    if record.deleted_at is None:
+        doubt = Reason.UNLISTED if shows is None or record.settled_at <= shows else Reason.AMBIGUOUS
     return Decision(Verdict.UNCHANGED, heard(record, arrived_at), doubt=doubt)
 
 

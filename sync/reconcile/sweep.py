@@ -334,13 +334,14 @@ class Sweeper:
 
     async def _doubt_unlisted(self, walk: _Walk) -> None:
         after = 0
+        shows = walk.row.started_at - self._timing.read_after  # a list lags as a read does
         while ids := await unlisted(self._mirror, walk.row, after, AT_ONCE):
             now = self._clock()
             async with self._mirror.batch(ids, now) as batch:
                 for customer_id in ids:
                     if customer_id not in batch.records:
                         continue  # it was erased meanwhile
-                    decision = compare_unlisted(batch.records[customer_id], now)
+                    decision = compare_unlisted(batch.records[customer_id], now, shows=shows)
                     if decision.doubt is not None:
                         batch.settle(customer_id)  # this says more than what was known against it so far
                     self._leave(batch, decision, walk.source)

@@ -107,6 +107,15 @@ def test_a_live_customer_who_is_not_listed_is_read_once_the_lag_is_over() -> Non
     assert readable_at(doubt, unlisted.record, TIMING) == at(7)
 
 
+def test_a_list_that_may_not_have_shown_a_customer_yet_is_no_proof_that_it_is_gone() -> None:
+    settled_at = mirrored().settled_at
+    assert compare_unlisted(mirrored(), at(9), shows=settled_at).doubt is Reason.UNLISTED
+    early = settled_at - timedelta(milliseconds=1)
+    assert compare_unlisted(mirrored(), at(9), shows=early).doubt is Reason.AMBIGUOUS
+    tombstone = accept_missing(mirrored(), arrived_at=at(-60), position=0).record
+    assert compare_unlisted(tombstone, at(9), shows=early).doubt is None
+
+
 def test_a_delivery_that_failed_fences_as_if_it_had_been_applied() -> None:
     assert fenced(heard(mirrored(), at(2)), None, began=0)
     assert heard(heard(mirrored(), at(2)), at(1)).settled_at == at(2)

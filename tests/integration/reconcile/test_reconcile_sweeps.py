@@ -1,6 +1,7 @@
 """What a sweep of the local Kounta's list finds, what it costs, and how it goes on after it was cut off."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,19 +102,44 @@ async def test_what_the_list_does_not_show_is_found_by_reading_everyone(quiet: A
     assert quiet.wrong == {}
 
 
-async def test_a_live_customer_that_the_list_leaves_out_is_read_and_stays(
-    quiet: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left_out = quiet.ids[7]
+def leave_out(monkeypatch: pytest.MonkeyPatch, customer_id: int) -> None:
+    """Let the list be without this customer."""
     pages = Kounta.pages
 
     async def incomplete(self: Any, *what: Any, **how: Any) -> Any:
         async for one in pages(self, *what, **how):
-            one.customers[:] = [customer for customer in one.customers if customer.id != left_out]
+            one.customers[:] = [customer for customer in one.customers if customer.id != customer_id]
             yield one
 
     monkeypatch.setattr(Kounta, "pages", incomplete)
+
+
+async def test_a_live_customer_that_the_list_leaves_out_is_read_and_stays(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out(monkeypatch, quiet.ids[7])
     assert await quiet.reconcile() == Report(listed=59, read=1, unchanged=60, calls=3 + 1)
+    assert quiet.wrong == {}
+
+
+async def test_a_new_customer_that_a_lagging_list_leaves_out_is_not_deleted_by_one_404(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = quiet.create(first_name="New")
+    await quiet.deliver(quiet.update(new, last_name="Here"), "customers/created")
+    leave_out(monkeypatch, new)
+    read, denied = Kounta.read, []
+
+    async def deny_once(self: Any, customer_id: int, *, priority: int = 0) -> Any:
+        answer = await read(self, customer_id, priority=priority)
+        if customer_id != new or denied:
+            return answer
+        denied.append(customer_id)
+        return replace(answer, customer=None)  # access was lost for a moment
+
+    monkeypatch.setattr(Kounta, "read", deny_once)
+    await quiet.reconcile()
+    assert denied == [new]
     assert quiet.wrong == {}
 
 
