@@ -128,7 +128,8 @@ async def test_a_new_customer_that_a_lagging_list_leaves_out_is_not_deleted_by_o
     new = quiet.create(first_name="New")
     await quiet.deliver(quiet.update(new, last_name="Here"), "customers/created")
     leave_out(monkeypatch, new)
-    read, denied = Kounta.read, []
+    read = Kounta.read
+    denied: list[int] = []
 
     async def deny_once(self: Any, customer_id: int, *, priority: int = 0) -> Any:
         answer = await read(self, customer_id, priority=priority)
