@@ -93,8 +93,8 @@ class Webhook:
             patience.reschedule(deadline)
 
     async def _take(self, company_id: int, scope: Scope, receive: Receive) -> str:
-        tokens = self._tokens.get(company_id)
-        if tokens is None:
+        tokens, fingerprints = self._tokens.get(company_id), self._fingerprints.get(company_id)
+        if tokens is None or fingerprints is None:
             raise Refused("unknown_company")
         topic = scope["path_params"]["topic"]
         if topic not in ACCEPTED:
@@ -117,7 +117,7 @@ class Webhook:
         if isinstance(verdict, Rejected):
             self._capture.offer(company_id, Captured(topic, verdict.reason, kept, signatures, body))
             raise Refused(verdict.reason, {"body_sha256": sha256(body).hexdigest()} if topic == PING else {})
-        self._inbox.note_token(company_id, self._fingerprints[company_id][verdict.token])
+        self._inbox.note_token(company_id, fingerprints[verdict.token])
         try:
             return await self._inbox.append(company_id, topic, kept, body)
         except (QueueFull, CommitFailed) as error:
