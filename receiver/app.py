@@ -93,8 +93,8 @@ def create_app(
             app.state.inbox = inbox
             app.state.webhook = Webhook(inbox, settings.tokens(), capture)
             async with AsyncExitStack() as stack:
-                if settings.metrics_port is not None and isinstance(inbox, InboxWriter):
-                    at = settings.metrics_host, settings.metrics_port
+                if settings.receiver_metrics_port is not None and isinstance(inbox, InboxWriter):
+                    at = settings.receiver_metrics_host, settings.receiver_metrics_port
                     stack.enter_context(serving_metrics(*at, app.state.webhook, inbox))
                 if isinstance(served, Companies):
                     await stack.enter_async_context(_following(served, app.state.webhook))

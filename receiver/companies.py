@@ -44,9 +44,9 @@ OF_THE_INSTALLATION: Final = {
     "database_listen_url": "DATABASE_LISTEN_URL",
     "database_url": "DATABASE_URL",
     "heartbeat_url": "MIRROR_HEARTBEAT_URL",
-    "metrics_host": "MIRROR_RECEIVER_METRICS_HOST",
-    "metrics_port": "MIRROR_RECEIVER_METRICS_PORT",
     "queue_limit": "MIRROR_QUEUE_LIMIT",
+    "receiver_metrics_host": "MIRROR_RECEIVER_METRICS_HOST",
+    "receiver_metrics_port": "MIRROR_RECEIVER_METRICS_PORT",
     "retention_days": "MIRROR_RETENTION_DAYS",
     "secret_key": "MIRROR_SECRET_KEY",
 }

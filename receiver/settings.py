@@ -171,14 +171,14 @@ class ReceiverSettings(Settings):
         gt=0,
         description="how many deliveries may wait for a commit, a number",
     )
-    metrics_port: int | None = Field(
+    receiver_metrics_port: int | None = Field(
         None,
         alias="MIRROR_RECEIVER_METRICS_PORT",
         ge=0,
         le=65535,
         description="the port of the receiver's own metrics, 0 takes a free one; unset, there are none",
     )
-    metrics_host: str = Field(
+    receiver_metrics_host: str = Field(
         "127.0.0.1",
         alias="MIRROR_RECEIVER_METRICS_HOST",
         description="the address at which the receiver's own metrics are served",
