@@ -63,6 +63,10 @@ class Errands:
         """Whether such an errand is not over yet."""
         return any(one.what == what and one.ended_at is None for one in self.of(company_id))
 
+    def ended_since(self, company_id: int, moment: datetime) -> bool:
+        """Whether one of a company ended at that moment or later."""
+        return any(one.ended_at is not None and one.ended_at >= moment for one in self.of(company_id))
+
     def begin(self, company_id: int, what: str, work: Work) -> Errand:
         """Do `work` in a task of its own; it is given the errand, to say how far it has come."""
         errand = Errand(company_id, what, self._clock())

@@ -80,12 +80,13 @@ class Office:
     async def status(self, company_id: int) -> Status:
         """Say how a company's mirror is. A worker runs: it is this one.
 
-        What took long, because very many customers are to be read, is said again for a while.
+        What took long, because very many customers are to be read, is said again for a while, but not once
+        something is over that a person had started.
         """
         async with self._looking[company_id]:
             good_until, status = self._looks.get(company_id, (0.0, None))
             began_at = monotonic()
-            if status is None or began_at > good_until:
+            if status is None or began_at > good_until or self.errands.ended_since(company_id, status.now):
                 settings = self.served.settings[company_id]
                 mirror = self.mirror(company_id)
                 status = await status_in(mirror, self.inbox, settings, self.clock(), running=True)

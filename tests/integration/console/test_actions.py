@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from receiver.database import Server
+from sync.console.pages.errands import Errand
 from sync.console.pages.guard import COOKIE
+from sync.console.pages.notices import Notice
 from sync.console.pages.office import Office
 
 NAMES = re.compile(r'name="names" value="([^"]*)"')
@@ -121,6 +123,26 @@ async def test_one_that_takes_long_is_under_way_and_no_second_one_begins(
     (errand,) = kiosk.office.errands.of(5678)
     await asyncio.wait_for(errand.over.wait(), 20)
     assert "Reconciliation is over" in words(await kiosk.text("/verifications"))
+
+
+async def test_what_came_of_it_is_shown_at_once_though_looking_took_long(
+    kiosk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync.console.pages.office.LONG_SECONDS", 0)
+    monkeypatch.setattr("sync.console.pages.office.COST", 1e9)
+    await kiosk.open()
+    go_on = asyncio.Event()
+
+    async def work(_: Errand) -> Notice:
+        await go_on.wait()
+        return Notice("Done.")
+
+    errand = kiosk.office.errands.begin(5678, "It", work)
+    status = await kiosk.office.status(5678)
+    assert await kiosk.office.status(5678) is status
+    go_on.set()
+    await errand.over.wait()
+    assert await kiosk.office.status(5678) is not status
 
 
 async def test_one_customer_is_verified(kiosk: Any) -> None:
