@@ -43,6 +43,8 @@ async def deliveries(visit: Visit) -> Response:
     excerpt = None
     if wanted.verdict != PENDING:
         excerpt = await rulings_before(visit.mirror, wanted, before, ON_A_PAGE)
+        ruled = {ruling.delivery_id for ruling in excerpt.rows}  # some perhaps since we looked
+        waiting = [one for one in waiting if one["delivery_id"] not in ruled]
     return visit.page(
         "deliveries.html",
         is_live=before is None,

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from sync.mirror.excerpts import rulings_before
+
 PAGES = ("", "/deliveries", "/customers", "/verifications", "/held", "/webhooks")
 SCRIPT = "<script>alert('here')</script>"
 
@@ -280,3 +282,19 @@ async def test_what_is_not_there_is_a_page_for_people_and_json_for_programs(kios
         program = await kiosk.get(path, Accept="application/json")
         assert program.status_code == 404
         assert program.json()["error"] == "not_found"
+
+
+async def test_a_delivery_that_is_applied_while_the_page_is_made_is_there_once(
+    kiosk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kiosk.open()
+    name = await kiosk.deliver("updated", {"id": kiosk.ids[0], "first_name": "Jo"}, applied=False)
+
+    async def applied_meanwhile(*what: Any) -> Any:
+        await kiosk.engine.applier.apply_pending(await kiosk.office.inbox.reader())
+        return await rulings_before(*what)
+
+    monkeypatch.setattr("sync.console.pages.deliveries.rulings_before", applied_meanwhile)
+    page = await kiosk.text("/deliveries")
+    assert page.count(f'/deliveries/{name}"') == 1
+    assert "applied" in page
