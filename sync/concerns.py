@@ -23,6 +23,8 @@ VERY_LATE: Final = timedelta(minutes=10)
 RECENTLY: Final = timedelta(hours=24)
 RECEIVER_LATE: Final = timedelta(minutes=2)
 """A receiver notes every half minute that it can store."""
+TOO_LITTLE_BYTES: Final = 100 << 20
+"""Bytes left on the disk below which somebody is told, before deliveries have to be refused."""
 FOR_LONG: Final = timedelta(minutes=15)
 """For so long Kounta may refuse before somebody is told: the worker tries again by itself."""
 
@@ -70,6 +72,9 @@ def _of_processes(status: Status) -> list[Concern]:
             f"The worker runs and has not got on since {_clock(alive_at, status.now)}. Its log says why."
         )
         found.append(Concern(CRITICAL, sentence))
+    if status.disk_left is not None and status.disk_left < TOO_LITTLE_BYTES:
+        sentence = f"Only {status.disk_left / 1_000_000:.1f} MB are left on the disk of the data directory."
+        found.append(Concern(CRITICAL, sentence, "kounta-mirror doctor", "disk"))
     if status.has_mirror and status.figures is None:
         sentence = f"The mirror holds nothing of company {status.company_id}. Is KOUNTA_COMPANY_ID right?"
         found.append(Concern(CRITICAL, sentence))

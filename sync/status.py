@@ -1,8 +1,10 @@
 """What `status` says: a sentence first, what needs attention and the command for it, then the figures."""
 
+import shutil
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from receiver.database import StoreMissing, utc_text
@@ -71,6 +73,8 @@ class Status:
     """Those that are open, as somebody was told or will be."""
     spooled: Spooled | None = None
     """What waits on this machine for PostgreSQL; None: nothing ever did."""
+    disk_left: int | None = None
+    """Bytes that the disk of the data directory still takes; None: there is no such directory."""
 
     def concerns(self) -> list[Concern]:
         """Say what needs attention, the worst first."""
@@ -103,6 +107,7 @@ class Status:
                 for one in self.concerns()
             ],
             "worker_running": self.running,
+            "disk_left_bytes": self.disk_left,
             "deliveries": {
                 "pending": self.pending.count,
                 **{verdict.value: verdicts.get(verdict.value, 0) for verdict in Verdict},
@@ -213,6 +218,7 @@ async def status_in(
         silence=silence_of(counts, pending.newest or (figures.last_delivery_at if figures else None), now),
         alerts=tuple(alerts),
         spooled=await look(settings.data_dir, settings.company_id),
+        disk_left=left_on_disk(settings.data_dir),
     )
 
 
@@ -248,6 +254,14 @@ def _gap_json(gap: GapRow) -> dict[str, Any]:
     times = ("since", "until", "noticed_at", "swept_at", "mended_at")
     repaired = {name: getattr(gap, name) for name in ("created", "updated", "deleted")}
     return {"what": gap.what, **{name: _text(getattr(gap, name)) for name in times}, **repaired}
+
+
+def left_on_disk(directory: Path) -> int | None:
+    """Give the bytes that the disk of a directory still takes; None: it cannot be looked at."""
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return None
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -1,13 +1,13 @@
 """The worker's watch over itself: its heartbeat, and the alerts that somebody is told."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
 
-from receiver.database import utc_text
+from receiver.database import is_unavailable, utc_text
 from sync.alerts import Pager, Untold
 from sync.concerns import CRITICAL
 from sync.mirror.alerts import Alert, note_told, open_alerts, open_and_close, untold_alerts
@@ -28,6 +28,8 @@ Verification comes round with every answer of upstream, and all the time while n
 """
 FIRST_PAUSE: Final = timedelta(seconds=15)
 LONGEST_PAUSE: Final = timedelta(minutes=10)
+OPEN: Final = "open"
+CLOSED: Final = "closed"
 RUNBOOK: Final = "docs/how-to/troubles.md"
 
 _log = structlog.get_logger()
@@ -56,6 +58,10 @@ class Watch:
         self._answered = answers()
         self._beaten_at: datetime | None = None
         self._looking = asyncio.Lock()
+        self._unkept: dict[str, Alert] = {}
+        """Name -> what opened while the mirror could not be written: a full disk, a lock."""
+        self._told: set[tuple[str, str]] = set()
+        """What was told, by id and state, and could not be noted in the mirror yet."""
         self._failed_at: datetime | None = None
         self._pause = FIRST_PAUSE
 
@@ -102,7 +108,10 @@ class Watch:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
-        """Open an alert for each concern that is new, and close those of what is over."""
+        """Open an alert for each concern that is new, and close those of what is over.
+
+        A mirror that cannot be written keeps nothing, and nobody is told the less.
+        """
         if not self._pager.alerts:
             return
         async with self._looking:
@@ -110,28 +119,33 @@ class Watch:
             status = await status_of(self._settings, now)
             standing = {one.alert: one for one in reversed(status.concerns()) if one.alert is not None}
             known = {alert.name for alert in await open_alerts(self._mirror)}
-            new = [
-                Alert(0, name, one.severity, one.sentence, one.since or now, now)
-                for name, one in standing.items()
-                if name not in known
-            ]
-            over = sorted(known - standing.keys())
-            if new or over:
-                await open_and_close(self._mirror, new, over, now)
+            for name, one in standing.items():
+                if name not in known and name not in self._unkept:
+                    self._unkept[name] = Alert(0, name, one.severity, one.sentence, one.since or now, now)
+            over = sorted((known | self._unkept.keys()) - standing.keys())
+            if self._unkept or over:
+                try:
+                    await open_and_close(self._mirror, list(self._unkept.values()), over, now)
+                except Exception as error:
+                    if is_unavailable(error):
+                        await self._tell_of(list(self._unkept.values()))
+                    raise
+                self._unkept.clear()
 
     async def tell(self) -> None:
         """Tell what nobody was told yet, in order; after a failure, again later."""
+        await self._tell_of(await untold_alerts(self._mirror))
+
+    async def _tell_of(self, alerts: Sequence[Alert]) -> None:
         now = self._clock()
         if self._failed_at is not None and abs(now - self._failed_at) < self._pause:
             return
         try:
-            for alert in await untold_alerts(self._mirror):
+            for alert in alerts:
                 if alert.open_told_at is None:
-                    await self._pager.alert(self._message(alert, "open"))
-                    await note_told(self._mirror, alert, self._clock(), closed=False)
+                    await self._tell_once(alert, OPEN)
                 if alert.closed_at is not None:
-                    await self._pager.alert(self._message(alert, "closed"))
-                    await note_told(self._mirror, alert, self._clock(), closed=True)
+                    await self._tell_once(alert, CLOSED)
         except Untold as why:
             self._pause = FIRST_PAUSE if self._failed_at is None else min(2 * self._pause, LONGEST_PAUSE)
             self._failed_at = now
@@ -139,10 +153,21 @@ class Watch:
         else:
             self._failed_at = None
 
+    async def _tell_once(self, alert: Alert, state: str) -> None:
+        """Tell it, unless only the note that it was told is missing; note that, if the mirror holds it."""
+        message = self._message(alert, state)
+        this = (message["id"], state)
+        if this not in self._told:
+            await self._pager.alert(message)
+            self._told.add(this)
+        if alert.id:
+            await note_told(self._mirror, alert, self._clock(), closed=state == CLOSED)
+            self._told.discard(this)
+
     def _message(self, alert: Alert, state: str) -> dict[str, Any]:
-        closed_at = alert.closed_at if state == "closed" else None
+        closed_at = alert.closed_at if state == CLOSED else None
         return {
-            "text": alert.sentence if state == "open" else f"Over: {alert.sentence}",
+            "text": alert.sentence if state == OPEN else f"Over: {alert.sentence}",
             "id": f"{self._settings.company_id}-{alert.name}-{utc_text(alert.opened_at)}",
             "name": alert.name,
             "state": state,

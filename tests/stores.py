@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -10,6 +11,7 @@ from sqlalchemy import Engine, NullPool, create_engine, make_url
 
 from receiver.database import Database, Place, Server
 from receiver.postgresql import Schema
+from sync.mirror.store import Mirror
 from tests.databases import asked
 
 
@@ -118,6 +120,28 @@ def end_sessions(place: Server) -> None:
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+
+
+async def take_writes(mirror: Mirror, answer: str) -> None:
+    """Let the mirror take writes, or not: a file is read-only then, a server stands by."""
+    place = mirror.store.place
+    if isinstance(place, Path):
+        await set_pragma(mirror, f"query_only = {'OFF' if answer == 'on' else 'ON'}")
+        return
+    refused = {"on": "off", "off": "on"}[answer]
+    writable = "-c default_transaction_read_only=off"
+    with psycopg.connect(place.url, autocommit=True, options=writable) as connection:
+        name = connection.info.dbname
+        connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {refused}'.encode())
+    end_sessions(place)
+
+
+async def set_pragma(mirror: Mirror, pragma: str) -> None:
+    """Set it on the one writing connection, outside a transaction."""
+    connection = await mirror.store.engine.raw_connection()
+    driver: Any = connection.driver_connection
+    await driver.execute(f"PRAGMA {pragma}")
+    connection.close()
 
 
 def sessions(place: Place) -> int:

@@ -8,12 +8,12 @@ from pathlib import Path
 from pwd import getpwuid
 from typing import Final
 
+from sync.concerns import TOO_LITTLE_BYTES
 from sync.doctor.finding import Finding, failed, ok, warning
 
 FEW_DAYS: Final = 30
 TOO_FEW_DAYS: Final = 3
 LITTLE_BYTES: Final = 1 << 30
-TOO_LITTLE_BYTES: Final = 100 << 20
 LARGE_LOG_BYTES: Final = 256 << 20
 """A log of SQLite is 16 MiB between two checkpoints, and 64 MiB of it are kept: more has a reason."""
 

@@ -51,15 +51,6 @@ async def open_and_close(mirror: Mirror, new: Sequence[Alert], over: Sequence[st
     """Open these, whose ids are given here, and close the open ones of these names, in one transaction."""
     newest = select(func.coalesce(func.max(ALERTS.c.id), 0)).where(ALERTS.c.company_id == mirror.company_id)
     async with mirror.transaction() as connection:
-        await connection.execute(
-            update(ALERTS)
-            .where(
-                ALERTS.c.company_id == mirror.company_id,
-                ALERTS.c.closed_at.is_(None),
-                ALERTS.c.name.in_(over),
-            )
-            .values(closed_at=now)
-        )
         for alert in new:
             await connection.execute(
                 insert(ALERTS).values(
@@ -69,9 +60,18 @@ async def open_and_close(mirror: Mirror, new: Sequence[Alert], over: Sequence[st
                     severity=alert.severity,
                     sentence=alert.sentence,
                     since=alert.since,
-                    opened_at=now,
+                    opened_at=alert.opened_at,
                 )
             )
+        await connection.execute(
+            update(ALERTS)
+            .where(
+                ALERTS.c.company_id == mirror.company_id,
+                ALERTS.c.closed_at.is_(None),
+                ALERTS.c.name.in_(over),
+            )
+            .values(closed_at=now)
+        )
 
 
 async def note_told(mirror: Mirror, alert: Alert, now: datetime, *, closed: bool) -> None:

@@ -114,6 +114,14 @@ NAMED = {
         replace(WELL, has_inbox=False, pending=Pending()),
         (WARNING, "No receiver has run yet.", "kounta-mirror receiver"),
     ),
+    "the disk is nearly full": (
+        replace(WELL, disk_left=2_400_000),
+        (
+            CRITICAL,
+            "Only 2.4 MB are left on the disk of the data directory.",
+            "kounta-mirror doctor",
+        ),
+    ),
     "the mirror is another company's": (
         replace(WELL, figures=None),
         (CRITICAL, "The mirror holds nothing of company 5678. Is KOUNTA_COMPANY_ID right?", None),
@@ -319,6 +327,7 @@ def test_the_json_has_every_key_that_others_rely_on() -> None:
             receiver=Start(1, ago(hours=2), None, ago(seconds=20)),
         ),
         gap=MENDED,
+        disk_left=5_000_000_000,
         alerts=(Alert(1, "late", WARNING, "2 deliveries wait …", ago(hours=1), ago(minutes=1)),),
     )
     said = status.as_json()
@@ -327,6 +336,7 @@ def test_the_json_has_every_key_that_others_rely_on() -> None:
         "sentence": "OK, 10,412 customers, newest delivery 40 s ago.",
         "attention": [],
         "worker_running": True,
+        "disk_left_bytes": 5_000_000_000,
         "spooled": None,
         "deliveries": {
             "pending": 2,
@@ -404,6 +414,7 @@ def test_a_clock_that_is_ahead_makes_no_negative_age() -> None:
 
 
 ALERTS = {
+    "the disk is nearly full": "disk",
     "deliveries wait long": "late",
     "a delivery failed": "failed",
     "deliveries were unreadable": "quarantined",

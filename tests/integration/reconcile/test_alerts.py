@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 import uvicorn
+from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,6 +23,7 @@ from sync.mirror.alerts import open_alerts, untold_alerts
 from sync.mirror.queue import doubt_every_live
 from sync.watch import BEAT, MOVES, Watch
 from sync.worker import Worker
+from tests.stores import take_writes
 
 HOUR = 3600.0
 
@@ -184,6 +186,63 @@ async def test_who_does_not_answer_is_told_later_in_order(watched: Any, on_call:
     watched.skip(60)
     await pass_on(watch)
     assert on_call.heard == [("upstream", "open"), ("upstream", "closed")]
+
+
+async def test_a_mirror_that_cannot_be_written_keeps_nobody_from_being_told(
+    watched: Any, on_call: OnCall
+) -> None:
+    watch = watch_of(watched)
+    await refuse(watched, since=HOUR)
+    await take_writes(watched.engine.mirror, "off")
+    for _ in range(3):
+        with pytest.raises(DBAPIError, match=r"read-?only"):
+            await watch.look()
+        watched.skip(15)
+    assert on_call.heard == [("upstream", "open")]
+    await take_writes(watched.engine.mirror, "on")
+    await pass_on(watch)
+    assert on_call.heard == [("upstream", "open")]
+    await refuse(watched, since=None)
+    await pass_on(watch)
+    await pass_on(watch)
+    assert on_call.heard == [("upstream", "open"), ("upstream", "closed")]
+    assert on_call.told[0]["id"] == on_call.told[1]["id"]
+    assert await untold_alerts(watched.engine.mirror) == []
+
+
+async def test_what_is_over_before_the_mirror_can_be_written_again_is_told_to_be_over(
+    watched: Any, on_call: OnCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = watch_of(watched)
+    await take_writes(watched.engine.mirror, "off")
+    monkeypatch.setattr("sync.status.left_on_disk", lambda _: 1_000_000)
+    with pytest.raises(DBAPIError, match=r"read-?only"):
+        await watch.look()
+    assert on_call.heard == [("disk", "open")]
+    assert on_call.told[0]["sentence"] == "Only 1.0 MB are left on the disk of the data directory."
+    monkeypatch.undo()
+    with pytest.raises(DBAPIError, match=r"read-?only"):
+        await watch.look()
+    await take_writes(watched.engine.mirror, "on")
+    await pass_on(watch)
+    await pass_on(watch)
+    assert on_call.heard == [("disk", "open"), ("disk", "closed")]
+    assert on_call.told[0]["id"] == on_call.told[1]["id"]
+
+
+async def test_an_alert_whose_note_fails_is_told_once(watched: Any, on_call: OnCall) -> None:
+    watch = watch_of(watched)
+    await refuse(watched, since=HOUR)
+    await watch.look()
+    await take_writes(watched.engine.mirror, "off")
+    for _ in range(3):
+        with pytest.raises(DBAPIError, match=r"read-?only"):
+            await watch.tell()
+        watched.skip(15)
+    await take_writes(watched.engine.mirror, "on")
+    await watch.tell()
+    assert on_call.heard == [("upstream", "open")]
+    assert await untold_alerts(watched.engine.mirror) == []
 
 
 @pytest.mark.parametrize(
