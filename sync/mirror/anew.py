@@ -11,6 +11,7 @@ from sync.merge.doubts import Reason
 from sync.mirror.queue import doubt_every_live
 from sync.mirror.schema import CUSTOMERS, HELD_DELETES, STATUS
 from sync.mirror.store import Mirror
+from sync.mirror.verdicts import count_anew
 
 REBUILT: Final = "rebuilt"
 """Why a sweep is due: every row has been emptied."""
@@ -36,7 +37,8 @@ async def empty_rows(mirror: Mirror, now: datetime) -> int:
     """Forget what every live row says, ask for a sweep and for a read of each, and give their number.
 
     The rows stay, known in part only, so that the feed tells what became of each; so do tombstones, which a
-    sweep brings back if they are wrong, history and verdicts. Killed meanwhile, it is done or it is not.
+    sweep brings back if they are wrong, history, and verdicts, which are counted anew. Killed meanwhile, it
+    is done or it is not.
     """
     await doubt_every_live(mirror, Reason.PARTIAL, now, asked=False)
     of_company = CUSTOMERS.c.company_id == mirror.company_id
@@ -48,6 +50,7 @@ async def empty_rows(mirror: Mirror, now: datetime) -> int:
         number = int(rows - deleted)
         await connection.execute(update(CUSTOMERS).where(*live).values(_EMPTY))
         await connection.execute(delete(HELD_DELETES).where(HELD_DELETES.c.company_id == mirror.company_id))
+        await count_anew(connection, mirror.company_id)
         await connection.execute(
             update(STATUS)
             .where(STATUS.c.company_id == mirror.company_id)

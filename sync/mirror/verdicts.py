@@ -5,7 +5,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BindParameter, ColumnElement, bindparam, func, select
+from sqlalchemy import BindParameter, ColumnElement, bindparam, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from receiver.database import utc_text
@@ -65,6 +65,17 @@ async def write_rulings(
     await _COUNTS.run(
         connection, [(company_id, verdict, count) for verdict, count in counts.items() if count]
     )
+
+
+async def count_anew(connection: AsyncConnection, company_id: int) -> None:
+    """Count the verdicts that deliveries have, whatever was counted before."""
+    counted = (
+        select(VERDICTS.c.company_id, VERDICTS.c.verdict, func.count())
+        .where(VERDICTS.c.company_id == company_id)
+        .group_by(VERDICTS.c.company_id, VERDICTS.c.verdict)
+    )
+    await connection.execute(delete(VERDICT_COUNTS).where(VERDICT_COUNTS.c.company_id == company_id))
+    await connection.execute(insert(VERDICT_COUNTS).from_select(["company_id", "verdict", "count"], counted))
 
 
 def is_verdict(verdict: str, column: ColumnElement[str] = VERDICTS.c.verdict) -> ColumnElement[bool]:

@@ -36,6 +36,16 @@ async def test_whatever_was_wrong_is_right_afterwards(quiet: Any) -> None:
     assert (status["live"], status["partial"], status["verified"]) == (len(quiet.ids), 0, len(quiet.ids))
 
 
+async def test_verdicts_are_counted_anew(quiet: Any) -> None:
+    for name in ("First", "Second", "Third"):
+        await quiet.deliver(quiet.update(quiet.ids[0], first_name=name))
+    counted = quiet.rows("SELECT * FROM _verdict_counts")
+    change(mirror_of(quiet.place), "UPDATE _verdict_counts SET count = count - 2")
+    await rebuild(quiet)
+    assert quiet.rows("SELECT * FROM _verdict_counts") == counted
+    assert sum(row["count"] for row in counted) == 3
+
+
 async def test_a_customer_that_upstream_does_not_know_goes(quiet: Any) -> None:
     gone = quiet.ids[0]
     quiet.delete(gone)
