@@ -10,26 +10,6 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from receiver.errors import MirrorError
-from sync.cli.backup import backup
-from sync.cli.changes import changes
-from sync.cli.completion import completion
-from sync.cli.customers import customers
-from sync.cli.deliveries import deliveries
-from sync.cli.demo import demo
-from sync.cli.doctor import doctor
-from sync.cli.erase import erase
-from sync.cli.explain import explain
-from sync.cli.history import history
-from sync.cli.init import init
-from sync.cli.login import login
-from sync.cli.migrate import migrate
-from sync.cli.rebuild import rebuild
-from sync.cli.receiver import receiver
-from sync.cli.reconcile import reconcile
-from sync.cli.sandbox import sandbox
-from sync.cli.status import status
-from sync.cli.webhooks import webhooks
-from sync.cli.worker import worker
 
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
@@ -40,34 +20,39 @@ app = App(
     error_console=Console(stderr=True),
     suppress_keyboard_interrupt=False,
 )
-for command in (
-    init,
-    login,
-    receiver,
-    worker,
-    status,
-    doctor,
-    reconcile,
-    explain,
-    history,
-    changes,
-    backup,
-    rebuild,
-    erase,
-    migrate,
-    sandbox,
-    demo,
-    completion,
-):
-    app.command(command)
-app.command(customers)
-app.command(deliveries)
-app.command(webhooks)
+COMMANDS: Final = (
+    "init",
+    "login",
+    "receiver",
+    "worker",
+    "status",
+    "doctor",
+    "reconcile",
+    "explain",
+    "history",
+    "changes",
+    "backup",
+    "rebuild",
+    "erase",
+    "migrate",
+    "sandbox",
+    "demo",
+    "completion",
+    "customers",
+    "deliveries",
+    "webhooks",
+)
+for name in COMMANDS:
+    # imported once it is asked for: each command is there at once, whatever another one stands on
+    app.command(f"sync.cli.{name}:{name}", name=name)
 
 
 def main() -> None:
     """Run one command. A failure is one sentence on stderr and its exit code, never a traceback."""
     try:
+        if sys.argv[1:2] in ([], ["--help"], ["-h"]):
+            for name in COMMANDS:
+                app[name]  # imported: its help is in its docstring
         result = app(exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has read enough
