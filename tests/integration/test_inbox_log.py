@@ -19,18 +19,10 @@ from receiver.inbox.schema import MIGRATIONS, metadata
 from receiver.inbox.transactions import Row
 from receiver.ownership import OwnedElsewhere
 from receiver.postgresql import Schema
+from tests.clock import NOON, Clock
 from tests.stores import change, engine_of, lose, sessions, shape
 
 UPDATED = "customers/updated"
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 @pytest.fixture
@@ -45,7 +37,7 @@ def database(place: Place) -> Database:
 
 @pytest.fixture
 async def writer(database: Database, clock: Clock) -> AsyncIterator[InboxWriter]:
-    async with await InboxWriter.open(database, clock=clock) as opened:
+    async with await InboxWriter.open(database, clock=clock, new_id=clock.name) as opened:
         yield opened
 
 

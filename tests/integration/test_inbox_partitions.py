@@ -1,9 +1,7 @@
 """PostgreSQL: deliveries lie in partitions by day, made ahead; old ones go when their companies let them."""
 
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
-from itertools import count
-from uuid import UUID
+from datetime import datetime, timedelta
 
 import psycopg
 import pytest
@@ -11,28 +9,12 @@ import pytest
 from receiver.database import Database, Place, Server, inbox_of
 from receiver.inbox import InboxReader, InboxWriter
 from receiver.inbox.partitions import DAYS_AHEAD
+from tests.clock import NOON, Clock
 
 UPDATED = "customers/updated"
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])
-
-
-class Clock:
-    """A clock that a test sets, and names by it."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-        self._numbers = count()
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def name(self) -> str:
-        """Give the next UUIDv7."""
-        milliseconds = int(self.now.timestamp() * 1000)
-        return str(UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | next(self._numbers)))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The console's pages over real HTTP, before a mirror in a real database and a local Kounta."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -158,9 +159,11 @@ class Kiosk:
         return await self.client.post(url, data={"seal": await self.seal(), **fields}, headers=headers)
 
     async def act(self, path: str, **fields: str) -> str:
-        """Send a form, and give the page that it leads to."""
+        """Send a form, and give the page that it leads to, once what it began is over."""
         answer = await self.send(path, **fields)
         assert answer.status_code == 303, answer.text
+        for errand in self.office.errands.of(COMPANY):
+            await asyncio.wait_for(errand.over.wait(), 60)
         shown = await self.client.get(answer.headers["Location"])
         assert shown.status_code == 200, shown.text
         return shown.text
