@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from alembic.script import ScriptDirectory
-    from sqlalchemy.engine import Connection, Dialect
+    from sqlalchemy.engine import Connection, Dialect, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.types import TypeEngine
 
@@ -142,11 +142,23 @@ def open_reader(database: Database) -> AsyncEngine:
     """
     if isinstance(database, Schema):
         return postgresql.open_engine(database, size=READERS)
-    if not database.is_file():
-        raise StoreMissing(
-            f"There is no {database} yet: the process that writes it has not run with this data directory."
-        )
+    _require(database)
     return sqlite.open_reader(database)
+
+
+def open_sync_reader(database: Database) -> Engine:
+    """Open the same for programs without a loop; any thread may use them. Raises `StoreMissing`."""
+    if isinstance(database, Schema):
+        return postgresql.open_sync_reader(database)
+    _require(database)
+    return sqlite.open_sync_reader(database)
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise StoreMissing(
+            f"There is no {path} yet: the process that writes it has not run with this data directory."
+        )
 
 
 class WritingThread:

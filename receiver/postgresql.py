@@ -75,10 +75,18 @@ def open_engine(schema: Schema, *, size: int) -> AsyncEngine:
 
 def open_sync_engine(schema: Schema) -> Engine:
     """Open one connection, made anew after it was lost."""
+    return _sync_engine(schema, pool_size=1, max_overflow=0)
+
+
+def open_sync_reader(schema: Schema) -> Engine:
+    """Open connections whose transactions are READ ONLY, each tried before it is used; for any thread."""
+    return _sync_engine(schema, pool_pre_ping=True).execution_options(postgresql_readonly=True)
+
+
+def _sync_engine(schema: Schema, **pool: Any) -> Engine:
     engine = create_engine(
         _url(schema),
-        pool_size=1,
-        max_overflow=0,
+        **pool,
         hide_parameters=True,
         connect_args=_connect_arguments(),
         execution_options=_options(schema),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, QueuePool, StaticPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableSequence
@@ -83,6 +83,18 @@ def open_reader(path: Path) -> AsyncEngine:
     return _engine(path, mode="ro", pragmas=_READER, begin="BEGIN", size=3)
 
 
+def open_sync_reader(path: Path) -> Engine:
+    """Open the same for programs without a loop; any thread may use them."""
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: _connect(path, "ro", check_same_thread=False),  # the pool lends one to one thread
+        poolclass=QueuePool,
+        hide_parameters=True,
+    )
+    _equip(engine, _READER, "BEGIN")
+    return engine
+
+
 @contextmanager
 def looking(path: Path) -> Iterator[Connection]:
     """One transaction that only looks."""
@@ -126,8 +138,14 @@ def truncate_log(engine: Engine) -> bool:
         fairy.close()
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(_uri(path, mode), uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+def _connect(path: Path, mode: str, *, check_same_thread: bool = True) -> sqlite3.Connection:
+    return sqlite3.connect(
+        _uri(path, mode),
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_SECONDS,
+        check_same_thread=check_same_thread,
+    )
 
 
 def _uri(path: Path, mode: str) -> str:

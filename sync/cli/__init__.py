@@ -31,6 +31,7 @@ COMMANDS: Final = (
     "explain",
     "history",
     "changes",
+    "export",
     "backup",
     "rebuild",
     "erase",

@@ -25,12 +25,13 @@ def backup(file: Path, /, *, company: Company = None, json: bool = False) -> Non
     import json as json_format
 
     from receiver.settings import companies
+    from sync.cli.interruption import interruptible
     from sync.cli.progress import Bar
     from sync.mirror.backup import back_up
     from sync.settings import MirrorSettings
 
     settings = MirrorSettings.load(company or companies()[0])
-    with Bar() as bar:
+    with interruptible(), Bar() as bar:
         back_up(
             settings.place,
             file,

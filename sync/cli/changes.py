@@ -152,17 +152,14 @@ class Feed:
     def _mirror(self) -> MirrorReader:
         from sync.mirror.reader import MirrorReader
 
-        return MirrorReader.look(self._settings.data_dir, self._settings.company_id)
+        return MirrorReader.look(self._settings.place, self._settings.company_id)
 
     async def _check(self, mirror: MirrorReader) -> None:
-        from sync.mirror.feed import end_of_feed
+        from sync.mirror.feed import BeyondFeedError, end_of_feed
 
         end = await end_of_feed(mirror)
         if self._cursor.seq > end:
-            raise MirrorError(
-                f"The feed ends with seq {end}, and {self._cursor.told} says {self._cursor.seq}: it is of "
-                "another mirror, or this one was made anew. Begin at 0, and take every customer from there."
-            )
+            raise BeyondFeedError(end, self._cursor.told, self._cursor.seq)
 
     async def _pass_on(self, mirror: MirrorReader) -> None:
         from sync.mirror.feed import changes_behind

@@ -14,6 +14,7 @@ class Bar:
     """One line that says how far a stage has come, and how long it will take."""
 
     def __init__(self) -> None:
+        self.is_seen = sys.stderr.isatty()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -21,7 +22,7 @@ class Bar:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
-            disable=not sys.stderr.isatty(),  # what rich takes for a terminal may be a pipe: FORCE_COLOR
+            disable=not self.is_seen,  # what rich takes for a terminal may be a pipe: FORCE_COLOR
         )
 
     def __enter__(self) -> Self:

@@ -3,10 +3,9 @@
 Of a file it is a copy page by page, of a schema on PostgreSQL row by row; both as they were at one moment.
 """
 
-import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from receiver.errors import MirrorError
 from receiver.postgresql import Schema
 from receiver.sqlite import looking, open_sync_writer
 from sync.mirror.reader import MIGRATIONS
+from sync.mirror.replacement import check_place, reach_disk, reason_of, replacing
 from sync.mirror.schema import METADATA, TAGS, TOKENS
 from sync.mirror.versions import require_version
 
@@ -42,19 +42,13 @@ def back_up(place: Place, file: Path, *, company_id: int | None = None, show: Sh
     database = mirror_of(place)
     require_version(database, MIGRATIONS)
     _refuse_to_replace(file, place)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        _copy(database, part, show)
-        _shorten(part, company_id)
-        _check(part)
-        part.replace(file)
-        _sync(file.parent)
+        with replacing(file) as part:
+            _copy(database, part, show)
+            _shorten(part, company_id)
+            _check(part)
     except (OSError, sqlite3.Error) as error:
-        raise BackupFailed(f"No copy could be written to {file}: {_reason(error)}.") from error
-    finally:
-        for left in (part, *(part.with_name(part.name + end) for end in ("-journal", "-wal", "-shm"))):
-            with suppress(OSError):
-                left.unlink()
+        raise BackupFailed(f"No copy could be written to {file}: {reason_of(error)}.") from error
 
 
 def _refuse_to_replace(file: Path, place: Place) -> None:
@@ -62,10 +56,7 @@ def _refuse_to_replace(file: Path, place: Place) -> None:
     stores = [one for one in (mirror_of(place), inbox_of(place)) if isinstance(one, Path)]
     if file.resolve() in {store.resolve() for store in stores}:
         raise BackupFailed(f"{file} is the store itself. Name another file for the copy.")
-    if file.is_dir():
-        raise BackupFailed(f"{file} is a directory. Name a file in it.")
-    if not file.parent.is_dir():
-        raise BackupFailed(f"There is no directory {file.parent}. Make it, or name another file.")
+    check_place(file, BackupFailed)
     if file.exists():
         try:
             with file.open("rb") as there:
@@ -139,16 +130,4 @@ def _check(part: Path) -> None:
         raise BackupFailed(
             f"The copy is damaged ({found}), so the mirror may be, too: kounta-mirror doctor says more."
         )
-    _sync(part)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _reason(error: OSError | sqlite3.Error) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    reach_disk(part)

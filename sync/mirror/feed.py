@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, select
 
-from receiver.database import utc_text
+from receiver.errors import MirrorError
 from sync.merge.customers import Values
 from sync.mirror.reader import MirrorReader
-from sync.mirror.schema import CHANGES, PROGRESS
+from sync.mirror.schema import PROGRESS
+from sync.mirror.views import CUSTOMER_CHANGES, json_of
 
 
 class Change(NamedTuple):
@@ -28,14 +29,21 @@ class Change(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """Give it as commands print it; times are ISO 8601 in UTC."""
-        times = {
-            "as_of": None if self.as_of is None else utc_text(self.as_of),
-            "applied_at": utc_text(self.applied_at),
-        }
-        return self._asdict() | times
+        return json_of(self)
 
 
-_C: Final = CHANGES.c
+class BeyondFeedError(MirrorError):
+    """A follower has heard of changes that this feed does not have."""
+
+    def __init__(self, end: int, told: str, seq: int) -> None:
+        """Say so; `told` is what says that the follower has come to `seq`."""
+        super().__init__(
+            f"The feed ends with seq {end}, and {told} says {seq}: it is of another mirror, or this one was "
+            "made anew. Begin at 0, and take every customer from there."
+        )
+
+
+_C: Final = CUSTOMER_CHANGES.c
 _SHOWN: Final = tuple(_C[name] for name in Change._fields)
 
 
@@ -61,19 +69,30 @@ async def changes_of(
 
 async def end_of_feed(mirror: MirrorReader) -> int:
     """Give the number of the newest change; 0 when there is none."""
-    statement = select(PROGRESS.c.seq).where(PROGRESS.c.company_id == mirror.company_id)
     async with mirror.reading() as connection:
-        return (await connection.execute(statement)).scalar_one_or_none() or 0
+        return (await connection.execute(selected_end(mirror.company_id))).scalar_one_or_none() or 0
+
+
+def selected_end(company_id: int) -> Select[int]:
+    """Select the number of the newest change; no row, or 0, when there is none."""
+    return select(PROGRESS.c.seq).where(PROGRESS.c.company_id == company_id)
+
+
+def selected_changes(
+    company_id: int, *conditions: ColumnElement[bool], limit: int | None = None, backwards: bool = False
+) -> Select[*tuple[Any, ...]]:
+    """Select the fields of `Change`, in order."""
+    return (
+        select(*_SHOWN)
+        .where(_C.company_id == company_id, *conditions)
+        .order_by(_C.seq.desc() if backwards else _C.seq)
+        .limit(limit)
+    )
 
 
 async def _changes(
     mirror: MirrorReader, *conditions: ColumnElement[bool], limit: int | None = None, backwards: bool = False
 ) -> list[Change]:
-    statement = (
-        select(*_SHOWN)
-        .where(_C.company_id == mirror.company_id, *conditions)
-        .order_by(_C.seq.desc() if backwards else _C.seq)
-        .limit(limit)
-    )
+    statement = selected_changes(mirror.company_id, *conditions, limit=limit, backwards=backwards)
     async with mirror.reading() as connection:
         return [Change(*row) for row in await connection.execute(statement)]
