@@ -93,6 +93,11 @@ def selected_now(*conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     return select(*c).where(*conditions).order_by(c.company_id, c.id)
 
 
+def selected_all(*conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """Select the fields of `Customer`, in the order of company and id."""
+    return select(*(_A[name] for name in Customer._fields)).where(*conditions).order_by(_A.company_id, _A.id)
+
+
 def selected_as_of(
     company_id: int, moment: datetime, *conditions: ColumnElement[bool]
 ) -> Select[*tuple[Any, ...]]:

@@ -1,7 +1,7 @@
 """The customers of one moment in one file, whichever database has them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,6 +20,8 @@ from sync.mirror.views import CUSTOMERS
 
 AT_ONCE: Final = 1_000
 """Rows that are read at a time."""
+
+_STREAMED: Final = {"stream_results": True, "yield_per": AT_ONCE}
 
 Show = Callable[[int, int], None]
 """What is told of progress: how many customers are written, and of how many."""
@@ -66,8 +68,12 @@ def export_customers(
             columns = [one for one in CUSTOMERS.c if as_of is None or one.name not in NOT_KEPT]
             done = 0
             with replacing(file) as part:
-                with part.open("xb") as opened, _whole(made(opened, columns)) as to:
-                    for rows in _read(connection, wanted):
+                with (
+                    part.open("xb") as opened,
+                    _whole(made(opened, columns)) as to,
+                    closing(_read(connection, wanted)) as found,
+                ):
+                    for rows in found:
                         to.write(rows)
                         done += len(rows)
                         if show is not None:
@@ -98,10 +104,12 @@ def _counted(connection: Connection, wanted: Select[*tuple[Any, ...]]) -> int:
     return int(connection.execute(counted).scalar_one())
 
 
-def _read(connection: Connection, wanted: Sequence[Select[*tuple[Any, ...]]]) -> Iterator[Sequence[Any]]:
+def _read(
+    connection: Connection, wanted: Sequence[Select[*tuple[Any, ...]]]
+) -> Generator[Sequence[Any], None, None]:
     for one in wanted:
-        found = connection.execute(one, execution_options={"stream_results": True, "yield_per": AT_ONCE})
-        yield from found.partitions()
+        with connection.execute(one, execution_options=_STREAMED) as found:
+            yield from found.partitions()
 
 
 @contextmanager

@@ -102,7 +102,7 @@ async def test_parquet_holds_it_with_types(busy: Any, tmp_path: Path) -> None:
 
 async def test_many_rows_lie_in_groups(busy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "ROW_GROUP", 2)
-    monkeypatch.setattr(export, "AT_ONCE", 1)
+    monkeypatch.setitem(export._STREAMED, "yield_per", 1)
     file = tmp_path / "customers.parquet"
     steps: list[tuple[int, int]] = []
     export_customers(busy.place, file, (77, 5678), show=lambda *step: steps.append(step))
