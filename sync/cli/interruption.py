@@ -11,8 +11,12 @@ _LIKE_SIGINT: Final = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM, and a terminal that is closed, end what is done as SIGINT does: KeyboardInterrupt."""
-    before = {number: signal.signal(number, _interrupt) for number in _LIKE_SIGINT}
+    """Let SIGTERM, and a terminal that is closed, end what is done as SIGINT does: KeyboardInterrupt.
+
+    What is ignored (`nohup`) stays ignored.
+    """
+    heard = [number for number in _LIKE_SIGINT if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _interrupt) for number in heard}
     try:
         yield
     finally:

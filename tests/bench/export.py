@@ -1,9 +1,9 @@
 """What an export costs: peak memory at --few and at --many customers, and customers a second.
 
 Each export is a process of its own. Each row also says how much of that peak an export of nobody takes, whose
-time is taken off before the customers a second of the processor's time are counted. With --postgresql the mirror lies on a server
-that this starts, as an operator sets it up. It needs about 4 GB of disk for each million customers, and lets
-it go at the end.
+time is taken off before the customers a second of the processor's time are counted. With --postgresql the
+mirror lies on a server that this starts, as an operator sets it up. It needs about 4 GB of disk for each
+million customers, and lets it go at the end.
 """
 
 import argparse
@@ -125,7 +125,8 @@ def main(options: argparse.Namespace) -> None:
         )
     with places(sizes, on_server=options.postgresql) as made:
         say(
-            f"{'':<24}{'customers':>12}{'MB':>8}{'seconds':>9}{'of CPU':>8}{'a second':>10}{'peak MB':>9}{'of none':>9}"
+            f"{'':<24}{'customers':>12}{'MB':>8}{'seconds':>9}{'of CPU':>8}"
+            f"{'a second':>10}{'peak MB':>9}{'of none':>9}"
         )
         for command in COMMANDS:
             peaks = {}
