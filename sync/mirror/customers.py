@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, select
+from sqlalchemy import ColumnElement, Select, TextClause, and_, func, literal, or_, select, text, union
 from sqlalchemy.engine import Connection
 
 from receiver.database import utc_text
 from receiver.errors import MirrorError
+from sync.mirror.schema import HAS_REFERENCE
 from sync.mirror.views import (
     ALL_CUSTOMERS,
     CUSTOMER_CHANGES,
@@ -77,6 +78,9 @@ class Customer(NamedTuple):
         return json_of(self)
 
 
+Condition = ColumnElement[bool] | TextClause
+
+
 class MomentError(MirrorError):
     """A moment of which nobody can know."""
 
@@ -93,14 +97,20 @@ def selected_now(*conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     return select(*c).where(*conditions).order_by(c.company_id, c.id)
 
 
-def selected_all(*conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
-    """Select the fields of `Customer`, in the order of company and id."""
-    return select(*(_A[name] for name in Customer._fields)).where(*conditions).order_by(_A.company_id, _A.id)
-
-
-def selected_as_of(
-    company_id: int, moment: datetime, *conditions: ColumnElement[bool]
+def selected_all(
+    company_id: int, *conditions: Condition, behind: int = 0, few: bool = False
 ) -> Select[*tuple[Any, ...]]:
+    """Select the fields of `Customer` of those whose id is above `behind`, in the order of ids.
+
+    `few`: an index finds those who fit the conditions, and they are then sorted; SQLite would rather look at
+    everybody in the order of ids.
+    """
+    id_ = _A.id + 0 if few else _A.id
+    fields = (_A[name] for name in Customer._fields)
+    return select(*fields).where(_A.company_id == company_id, id_ > behind, *conditions).order_by(id_)
+
+
+def selected_as_of(company_id: int, moment: datetime, *conditions: Condition) -> Select[*tuple[Any, ...]]:
     """Select the columns of `customers` but NOT_KEPT, as they were at a moment, in the order of ids.
 
     Who is deleted now and lived then is there; who was erased since is not. `as_of` is that of the picture
@@ -156,13 +166,26 @@ class Filter(NamedTuple):
     changed_since: datetime | None = None
     unconfirmed: bool | None = None
 
-    def now(self) -> list[ColumnElement[bool]]:
+    @property
+    def few(self) -> bool:
+        """Whether few can fit, and an index finds them."""
+        return self.email is not None or self.phone is not None or bool(self.reference_id)
+
+    def now(self, company_id: int) -> list[Condition]:
         """Give the conditions on `all_customers`; `tag` narrows only those that live, and `fits` the rest."""
         wanted = self._of_values(_A, _A.changed_at)
+        if self.phone is not None:
+            ways = (  # each goes by its index
+                select(_A.id).where(_A.company_id == company_id, column == self.phone)
+                for column in (_A.phone, _A.mobile)
+            )
+            wanted.append(_A.id.in_(union(*ways)))
+        if self.reference_id:
+            wanted.append(text(HAS_REFERENCE))
         if self.tag is not None:
             t = CUSTOMER_TAGS.c
             tagged = select(literal(1)).where(
-                t.company_id == _A.company_id, t.customer_id == _A.id, t.tag == self.tag
+                t.company_id == company_id, t.customer_id == _A.id, t.tag == self.tag
             )
             wanted.append(tagged.exists() | _A.deleted_at.is_not(None))
         if self.unconfirmed is not None:
@@ -170,22 +193,23 @@ class Filter(NamedTuple):
             wanted.append(is_so if self.unconfirmed else ~is_so)
         return wanted
 
-    def then(self) -> list[ColumnElement[bool]]:
+    def then(self) -> list[Condition]:
         """Give the conditions on `customer_versions`; `tag` is left to `fits`."""
-        return self._of_values(_V, _V.valid_from)
+        wanted = self._of_values(_V, _V.valid_from)
+        if self.phone is not None:
+            wanted.append(or_(_V.phone == self.phone, _V.mobile == self.phone))
+        return wanted
 
     def fits(self, customer: Customer) -> bool:
         """Whether a customer that was found has the tag."""
         return self.tag is None or self.tag in (customer.tags or ())
 
-    def _of_values(self, of: Any, changed_at: ColumnElement[datetime]) -> list[ColumnElement[bool]]:
-        wanted: list[ColumnElement[bool]] = []
+    def _of_values(self, of: Any, changed_at: ColumnElement[datetime]) -> list[Condition]:
+        wanted: list[Condition] = []
         if self.city is not None:
             wanted.append(of.primary_city == self.city)
         if self.email is not None:
             wanted.append(func.lower(of.email) == func.lower(literal(self.email)))
-        if self.phone is not None:
-            wanted.append((of.phone == self.phone) | (of.mobile == self.phone))
         if self.reference_id is not None:
             wanted.append(of.reference_id == self.reference_id)
         if self.changed_since is not None:

@@ -6,14 +6,14 @@ It asks the views of the interface alone, so the role that PostgreSQL has for re
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -22,7 +22,7 @@ from receiver.database import Database, mirror_of, open_sync_reader
 from receiver.errors import MirrorError
 from receiver.postgresql import Schema, checked_url
 from receiver.settings import CompanyNotChosen, Settings
-from sync.mirror.customers import Customer, Filter, check_moment, selected_all, selected_as_of
+from sync.mirror.customers import Condition, Customer, Filter, check_moment, selected_all, selected_as_of
 from sync.mirror.feed import BeyondFeedError, Change, selected_changes, selected_end
 from sync.mirror.reader import MIGRATIONS, mirror_path
 from sync.mirror.versions import require_version
@@ -106,8 +106,7 @@ class OpenMirror:
 
     def customer(self, customer_id: int, *, deleted: bool = False) -> Customer | None:
         """Give a customer; None: there is none that lives, or with `deleted` none at all."""
-        found = self._customers(_A.id == customer_id, deleted=deleted)
-        return next(iter(found), None)
+        return next(iter(self._customers([_A.id == customer_id], deleted=deleted)), None)
 
     def customers(  # noqa: PLR0913 - each is optional, and named by whoever calls
         self,
@@ -168,15 +167,17 @@ class OpenMirror:
         with self._connections.reading() as connection:
             return Status(*connection.execute(statement).one())
 
-    def _customers(self, *conditions: ColumnElement[bool], deleted: bool) -> list[Customer]:
+    def _customers(
+        self, conditions: Sequence[Condition], *, deleted: bool, behind: int = 0, few: bool = False
+    ) -> list[Customer]:
         alive = () if deleted else (_A.deleted_at.is_(None),)
-        statement = selected_all(_A.company_id == self.company_id, *alive, *conditions).limit(AT_ONCE)
+        statement = selected_all(self.company_id, *alive, *conditions, behind=behind, few=few)
         with self._connections.reading() as connection:
-            return [Customer(*row) for row in connection.execute(statement)]
+            return [Customer(*row) for row in connection.execute(statement.limit(AT_ONCE))]
 
     def _pages(self, wanted: Filter, *, deleted: bool) -> Iterator[Customer]:
-        last = 0
-        while page := self._customers(_A.id > last, *wanted.now(), deleted=deleted):
+        last, conditions = 0, wanted.now(self.company_id)
+        while page := self._customers(conditions, deleted=deleted, behind=last, few=wanted.few):
             yield from filter(wanted.fits, page)
             last = page[-1].id
 

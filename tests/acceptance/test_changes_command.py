@@ -91,6 +91,19 @@ async def test_each_line_is_a_row_of_customer_changes(kept: Any) -> None:
     assert await lines(kept, f"changes --since {len(rows) - 3}") == rows[-3:]
 
 
+async def test_the_feed_of_a_server_is_the_same(shop: Any, postgresql: Any) -> None:
+    url = postgresql.fresh()
+    await shop.open(3)
+    shop.settings["DATABASE_URL"] = url
+    await shop.quiet_worker()
+    printed = await lines(shop, "changes")
+    assert [line["customer_id"] for line in printed] == shop.ids
+    async with reading(shop, f"changes --follow --since {printed[-2]['seq']}") as reader:
+        assert await reader.next() == printed[-1]
+    await shop.stack.aclose()
+    postgresql.drop(url)
+
+
 async def test_what_changes_is_followed_until_it_is_ended(kept: Any) -> None:
     inbox = await kept.inbox()
     end = kept.value("SELECT max(seq) FROM customer_changes")

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import psycopg
 import pytest
+from sqlalchemy import event
 
 from receiver.database import NewerDatabase, Place, Server, StoreMissing, mirror_of, utc_text
 from receiver.errors import SettingsError
@@ -117,6 +118,28 @@ def test_customers_are_found_by_what_they_have(
 ) -> None:
     change(mirror_of(busy.place), "UPDATE _customers SET primary_city = 'Hobart' WHERE id = 2")
     assert ids(mirror.customers(**wanted)) == found
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize(
+    ("wanted", "indexes"),
+    [
+        ({"email": "jamie2@kounta.example"}, ["_customers_by_email"]),
+        ({"phone": "0400 1"}, ["_customers_by_phone", "_customers_by_mobile"]),
+        ({"reference_id": "r-1"}, ["_customers_by_reference_id"]),
+    ],
+)
+def test_one_that_few_can_be_is_found_by_an_index(
+    busy: Any, mirror: OpenMirror, wanted: dict[str, Any], indexes: list[str]
+) -> None:
+    asked: list[tuple[str, Any]] = []
+    engine = mirror._connections._engine
+    event.listen(engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+    list(mirror.customers(**wanted))
+    ((statement, parameters), *_) = [one for one in asked if one[0].startswith("SELECT")]
+    with closing(sqlite3.connect(busy.place / "mirror.db")) as connection:
+        plan = str(connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall())
+    assert [name for name in indexes if f"{name} (company_id=? AND" in plan] == indexes, plan
 
 
 def test_customers_are_found_by_when_they_changed(busy: Any, mirror: OpenMirror) -> None:
