@@ -21,6 +21,7 @@ from receiver.database import Place, Server, mirror_of, utc_text
 from sync.mirror.customers import NOT_KEPT
 from sync.mirror.schema import METADATA
 from tests.databases import asked
+from tests.people import KEY
 from tests.stores import change
 
 CUSTOMERS = 40
@@ -85,6 +86,7 @@ class Kept:
 @pytest.fixture
 async def kept(shop: Any, place: Place) -> AsyncIterator[Kept]:
     await shop.open(CUSTOMERS)
+    shop.settings["MIRROR_SECRET_KEY"] = KEY
     if isinstance(place, Server):
         shop.settings["DATABASE_URL"] = place.url
     await shop.quiet_worker()
@@ -122,6 +124,11 @@ async def test_it_writes_what_the_mirror_had_then(kept: Kept) -> None:
     await kept.type("export now.csv")
     assert kept.csv("now.csv")[0]["first_name"] == "Renamed"
     assert len(kept.csv("now.csv")) == CUSTOMERS - 1
+    await kept.type(f"erase {before[2]['id']} --yes")
+    assert (await kept.type(f"export then.csv --as-of {then}"))[0] == 0
+    assert [row["id"] for row in kept.csv("then.csv")] == [
+        row["id"] for row in before if row is not before[2]
+    ]
 
 
 def without(rows: list[dict[str, str]], *names: str) -> list[dict[str, str]]:
