@@ -1,4 +1,7 @@
-"""Logs of a process: a sentence and an `action` on stderr, JSON unless a person looks on."""
+"""Logs of a process on stderr: the name of an event and a sentence, as JSON unless a person looks on.
+
+The code gives the sentence, and the name of the event as `action`; in JSON they are `message` and `event`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import logging
 import sys
 
 import structlog
+
+OF_A_LIBRARY = "library"
+"""The event of what a library says."""
 
 
 def configure() -> None:
@@ -42,4 +48,12 @@ def _rendering(for_a_person: bool) -> list[structlog.typing.Processor]:  # noqa:
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if for_a_person:
         return [strip, structlog.dev.ConsoleRenderer()]
-    return [strip, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [strip, structlog.processors.format_exc_info, _named, structlog.processors.JSONRenderer()]
+
+
+def _named(
+    _logger: structlog.typing.WrappedLogger, _method: str, line: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Put the name of the event first, which stays, and its sentence, which may change."""
+    sentence = line.pop("event", None)
+    return {"event": line.pop("action", OF_A_LIBRARY), "message": sentence, **line}

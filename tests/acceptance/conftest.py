@@ -36,7 +36,7 @@ class Process:
     child: asyncio.subprocess.Process
     out: str = ""
     log: list[dict[str, Any]] = field(default_factory=list)
-    """The lines of stderr that are log lines: an `action`, an `event` …"""
+    """The lines of stderr that are log lines: an `event`, a `message` …"""
     sentences: list[str] = field(default_factory=list)
     """The other lines of stderr."""
     _heard: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,15 +60,15 @@ class Process:
         assert self.child.stdout is not None
         self.out = (await self.child.stdout.read()).decode()
 
-    async def says(self, action: str) -> dict[str, Any]:
-        """Wait until a line of the log has this action, and give it."""
+    async def says(self, event: str) -> dict[str, Any]:
+        """Wait until a line of the log tells of this event, and give it."""
         async with asyncio.timeout(START_SECONDS):
             while True:
                 self._heard.clear()
                 for line in self.log:
-                    if line["action"] == action:
+                    if line["event"] == event:
                         return line
-                assert not self._hearing.done(), f"it ended without {action}: {self.log} {self.sentences}"
+                assert not self._hearing.done(), f"it ended without {event}: {self.log} {self.sentences}"
                 await self._heard.wait()
 
     async def ends(self, seconds: float = END_SECONDS) -> int:
@@ -139,7 +139,7 @@ class Shell:
             assert process.stderr is not None
             async with asyncio.timeout(START_SECONDS):
                 line = json.loads(await process.stderr.readline())
-                while line["action"] != f"{command[0]}_started":
+                while line["event"] != f"{command[0]}_started":
                     line = json.loads(await process.stderr.readline())
             yield process, line
         finally:

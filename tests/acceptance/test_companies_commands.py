@@ -101,7 +101,9 @@ async def test_the_receiver_takes_up_a_company_while_it_runs(street: Any) -> Non
     assert (await process.says("companies_changed"))["added"] == [33]
     assert [await post(port, id_) for id_ in (11, 22, 33)] == [200, 200, 200]
     (street.directory / "mirror.toml").write_text("[companies.")
-    assert (await process.says("companies_refused"))["event"].startswith("The file mirror.toml is not TOML: ")
+    assert (await process.says("companies_refused"))["message"].startswith(
+        "The file mirror.toml is not TOML: "
+    )
     assert [await post(port, id_) for id_ in (11, 22, 33)] == [200, 200, 200]
     assert (await process.stops(signal.SIGTERM))[0] == 0
 

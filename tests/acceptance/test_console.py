@@ -86,7 +86,7 @@ async def test_what_works_once_serves_nothing(shop: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         worker = await shop.type("worker --once", MIRROR_CONSOLE_PORT=str(taken.getsockname()[1]))
     assert (worker.child.returncode, worker.sentences) == (0, [])
-    assert not [line for line in worker.log if line["action"] == "console_started"]
+    assert not [line for line in worker.log if line["event"] == "console_started"]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ async def test_one_scrape_has_every_company_once(shop: Any) -> None:
     await open_street(shop)
     worker = await shop.start("worker")
     async with console_of(worker) as client:
-        await shop.until(lambda: [line["action"] for line in worker.log].count("sweep_complete") == 2)
+        await shop.until(lambda: [line["event"] for line in worker.log].count("sweep_complete") == 2)
         assert (await client.get("/readyz")).status_code == 200
         text = (await client.get("/metrics")).text
     heads = [line for line in text.splitlines() if line.startswith("# TYPE")]
@@ -226,7 +226,7 @@ async def test_each_company_of_a_process_has_its_pages(shop: Any) -> None:
     await open_street(shop)
     worker = await shop.start("worker")
     async with console_of(worker) as client:
-        await shop.until(lambda: [line["action"] for line in worker.log].count("sweep_complete") == 2)
+        await shop.until(lambda: [line["event"] for line in worker.log].count("sweep_complete") == 2)
         door = (await client.get("/", headers={"Accept": "text/html"})).text
         assert "Company 11" in door
         assert "Company 22" in door

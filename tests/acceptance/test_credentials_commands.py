@@ -121,14 +121,14 @@ class Log:
     stream: asyncio.StreamReader
     lines: list[dict[str, Any]] = field(default_factory=list)
 
-    async def says(self, action: str) -> dict[str, Any]:
-        """Wait for the next line with this action."""
+    async def says(self, event: str) -> dict[str, Any]:
+        """Wait for the next line of this event."""
         async with asyncio.timeout(30):
             while line := await self.stream.readline():
                 self.lines.append(json.loads(line))
-                if self.lines[-1]["action"] == action:
+                if self.lines[-1]["event"] == event:
                     return self.lines[-1]
-        raise AssertionError(f"it ended without {action}: {self.lines}")
+        raise AssertionError(f"it ended without {event}: {self.lines}")
 
     async def rest(self) -> None:
         self.lines += [json.loads(line) async for line in self.stream]
@@ -213,7 +213,7 @@ async def test_an_expired_refresh_token_is_told_once_by_all_and_changes_nothing(
     changes = shell.ask("SELECT count(*) FROM customer_changes")
     assert len(rows) == 3
     async with shell.worker(KOUNTA_REFRESH_TOKEN="expired", MIRROR_SWEEP_SECONDS="0.1") as log:
-        told = (await log.says("upstream_refused"))["event"]
+        told = (await log.says("upstream_refused"))["message"]
         status = await shell.json("status")
         code, _, complaint = await shell.type("customers get 1")
         assert (await shell.type("reconcile"))[0] == 1

@@ -76,7 +76,7 @@ async def test_what_was_lost_while_the_receiver_was_dead_is_found_and_told(
     receiver = await shop.receiver()
     noticed = await worker.says("gap_noticed")
     mended = await worker.says("gap_mended")
-    assert noticed["event"].startswith("Nobody listened from ")
+    assert noticed["message"].startswith("Nobody listened from ")
     assert (mended["created"], mended["updated"], mended["deleted"]) == (1, 1, 1)
     truth = json.loads(json.dumps(list(company.truth()), default=str))
     data = shop.directory / "data"

@@ -197,6 +197,6 @@ async def test_readyz_status_and_the_log_say_that_deliveries_wait_here(site: Sit
     ended = await site.process.says("spooling_ended")
     assert ended["forwarded"] == waiting
     await site.process.stops()
-    assert [line["action"] for line in site.process.log].count("spooling_began") == 1
+    assert [line["event"] for line in site.process.log].count("spooling_began") == 1
     assert PASSWORD not in str(site.process.log) + str(said) + sentence
     assert (await site.stored()) == site.answered

@@ -35,7 +35,7 @@ async def stops_well(process: Any) -> None:
     code, seconds = await process.stops()
     assert (code, process.sentences) == (0, [])
     assert is_clean(process), process.log
-    assert process.log[-1]["action"] == "worker_stopping"
+    assert process.log[-1]["event"] == "worker_stopping"
     load = min(max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)), 4.0)
     assert seconds < STOP_SECONDS * load  # of a machine of its own; what it must not wait for lasts 20 s
 
@@ -227,7 +227,7 @@ async def test_a_loop_that_dies_ends_the_process_with_a_sentence_and_its_traceba
     assert await worker.ends() == 1
     (sentence,) = worker.sentences
     assert "no such table: _verifications" in sentence
-    (broken,) = (line for line in worker.log if line["action"] == "loop_broken")
+    (broken,) = (line for line in worker.log if line["event"] == "loop_broken")
     assert broken["loop"] == "verify"
     assert "Traceback" in broken["exception"]
 

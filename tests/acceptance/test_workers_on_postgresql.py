@@ -109,7 +109,7 @@ async def test_the_lease_moves_when_its_holder_is_killed_frozen_or_stopped(stree
     after_freeze = await street.is_held_by(three)
     epoch = street.epoch
     other.child.send_signal(signal.SIGCONT)
-    await street.shop.until(lambda: any(line["action"] == "lease_lost" for line in other.log))
+    await street.shop.until(lambda: any(line["event"] == "lease_lost" for line in other.log))
     assert (street.holder, street.epoch) == (three.child.pid, epoch)
 
     async with street.inbox() as inbox:
@@ -134,7 +134,7 @@ async def test_workers_are_woken_by_a_notice_and_listen_again_when_it_is_cut(str
         )
         assert street.asked(cut) == 1
         await worker.says("listening_failed")
-        await street.shop.until(lambda: [line["action"] for line in worker.log].count("listening") == 2)
+        await street.shop.until(lambda: [line["event"] for line in worker.log].count("listening") == 2)
         await street.apply(inbox, "Jules")
     sys.stdout.write(
         f"\nFrom a delivery's commit to its verdict: median {1000 * statistics.median(delays):.0f} ms, "
@@ -149,7 +149,7 @@ async def test_a_worker_that_nothing_wakes_looks_by_itself(street: Street) -> No
     await worker.says("sweep_complete")
     async with street.inbox() as inbox:
         await street.apply(inbox, "Jules")
-    assert not any(line["action"] == "listening" for line in worker.log)
+    assert not any(line["event"] == "listening" for line in worker.log)
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ async def test_everything_works_through_a_pooler_that_gives_each_transaction_ano
         assert typed.child.returncode == 0, (command, typed.sentences)
     for process in (worker, receiver.process):
         assert (await process.stops())[0] == 0
-        assert not [line for line in process.log if line["action"] in {"store_unavailable", "loop_broken"}]
+        assert not [line for line in process.log if line["event"] in {"store_unavailable", "loop_broken"}]
     sys.stdout.write(
         f"\nThrough pgbouncer, LISTEN around it: median {1000 * statistics.median(delays):.0f} ms.\n"
     )
@@ -264,7 +264,7 @@ async def test_a_worker_outlives_a_restart_and_an_outage_of_postgresql(shop: Any
         assert street.asked("SELECT count(*) FROM mirror.delivery_verdicts") == 6
         assert street.asked("SELECT sum(count) FROM mirror._verdict_counts") == 6
         assert (await worker.stops())[0] == 0
-        assert not any(line["action"] == "loop_broken" for line in worker.log)
+        assert not any(line["event"] == "loop_broken" for line in worker.log)
 
 
 async def test_a_worker_that_starts_while_postgresql_is_away_waits_for_it(shop: Any) -> None:

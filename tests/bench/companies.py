@@ -75,7 +75,7 @@ def measure(directory: Path, cluster: Cluster | None, companies: int, seconds: f
     try:
         assert worker.stderr is not None
         for line in worker.stderr:
-            if json.loads(line)["action"] == "worker_started":
+            if json.loads(line)["event"] == "worker_started":
                 break
         time.sleep(10 + companies / 10)
         if cluster is not None:

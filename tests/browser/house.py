@@ -199,11 +199,11 @@ def _first_json(path: Path) -> Any:
         return None
 
 
-def _line(log: Path, action: str) -> Any:
+def _line(log: Path, event: str) -> Any:
     for line in log.read_text().splitlines():
         if line.startswith("{") and line.endswith("}"):
             said = json.loads(line)
-            if said.get("action") == action:
+            if said.get("event") == event:
                 return said
     return None
 

@@ -1,0 +1,34 @@
+"""Lines of the log as machines read them."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from receiver.logs import configure
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def test_the_event_is_a_name_and_the_message_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    structlog.get_logger().warning("It is so.", action="it_is_so", number=3)
+    line = json.loads(capsys.readouterr().err)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"event": "it_is_so", "message": "It is so.", "level": "warning", "number": 3}
+
+
+def test_what_a_library_says_has_an_event_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    logging.getLogger("uvicorn.error").error("Exception in %s", "ASGI")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["message"]) == ("library", "Exception in ASGI")
