@@ -1,4 +1,4 @@
-"""Retention: old deliveries leave the inbox once the worker has given them their verdicts."""
+"""Retention: old deliveries leave the inbox once the worker has given them their verdicts; samples thin."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,6 +13,7 @@ from receiver.postgresql import Schema
 from sync.engine import Engine
 from sync.merge.decisions import Verdict
 from sync.mirror.erasure import forget_ids_of_erased
+from sync.mirror.samples import thin_samples
 from sync.mirror.verdicts import deliveries_with
 
 RECEIVER: Final = "receiver"
@@ -25,8 +26,9 @@ async def forget_old(engine: Engine) -> int | None:
     """Have old deliveries removed that have a verdict; None when the receiver that owns them does not run.
 
     Failed and quarantined ones stay: they are the only record of what they said. The feed forgets whom it
-    said `erased` of before.
+    said `erased` of before, and of old samples one an hour is left.
     """
+    await thin_samples(engine.mirror, engine.clock())
     keep = [name for verdict in KEPT for name in await deliveries_with(engine.mirror, verdict)]
     before = engine.clock() - timedelta(days=engine.settings.retention_days)
     await forget_ids_of_erased(engine.mirror, before)

@@ -11,6 +11,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 
 from receiver.database import is_unavailable
 from receiver.errors import MirrorError
+from sync.acquaintance import Acquaintance
 from sync.alerts import Pager
 from sync.apply import GAP
 from sync.console.metrics import StatusCollector
@@ -36,6 +37,8 @@ RETENTION_SECONDS: Final = 3600.0
 """Between two removals of old deliveries."""
 CHECK_SECONDS: Final = 300.0
 """Between two looks whether the webhooks are still registered."""
+LOOK_SECONDS: Final = 600.0
+"""Between two looks whether the company is to be asked for, and whether its days are all there."""
 FIRST_PAUSE: Final = timedelta(seconds=15)
 LONGEST_PAUSE: Final = timedelta(minutes=10)
 
@@ -82,6 +85,7 @@ class Worker:
             clock=engine.clock,
         )
         self._gaps = Gaps(engine.mirror, engine.clock, self._watch.look)
+        self._acquaintance = Acquaintance(engine.mirror, engine.kounta, clock=engine.clock)
         self._applies = applies
         self._check_seconds = check_seconds
         self._tick_seconds = tick_seconds
@@ -108,6 +112,7 @@ class Worker:
         while await self._do_once("verify", self._verify_some):
             pass
         await self._gaps.mend()
+        await self._acquaintance.look()
 
     async def _do_once(self, name: str, work: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -145,6 +150,7 @@ class Worker:
             loops.create_task(lasting("heartbeat", self._watch.keep_alive))
             loops.create_task(lasting("alerts", self._watch.keep_telling))
             loops.create_task(lasting("samples", lambda: self._sample(inbox)))
+            loops.create_task(lasting("company", self._know_company))
 
     async def _apply(self, inbox: InboxView, bell: Bell) -> None:
         while True:
@@ -263,6 +269,11 @@ class Worker:
         while True:
             await sample(self.engine, inbox)
             await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _know_company(self) -> None:
+        while True:
+            await self._acquaintance.look()
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _watch_registration(self) -> None:
         while True:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
-from datetime import datetime
+from datetime import date, datetime
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +49,8 @@ def _value(value: Any) -> Any:
             return int(value)
         case datetime():
             return utc_text(value)
+        case date():
+            return value.isoformat()
         case list() | dict():
             return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return value

@@ -125,9 +125,9 @@ class Kounta:
         """Whether a call of this company and these credentials, begun after `Read.sent`, has given 200."""
         return self._connection.proven_after(sent)
 
-    async def company(self) -> Company:
+    async def company(self, *, priority: int = 0) -> Company:
         """Ask whose credentials these are (`/companies/me`)."""
-        return await _company(self._connection)
+        return await _company(self._connection, priority)
 
     async def customer(self, customer_id: int, *, priority: int = 0) -> Customer | None:
         """Give the customer of this id, complete; None when upstream answers 404."""
@@ -250,8 +250,9 @@ async def company_of(
         await connection.aclose()
 
 
-async def _company(connection: Connection) -> Company:
-    call = Call(connection.origin.at("/companies/me.json"), "company", proves_access=False)
+async def _company(connection: Connection, priority: int = 0) -> Company:
+    url = connection.origin.at("/companies/me.json")
+    call = Call(url, "company", proves_access=False, priority=priority)
     return await connection.ask(call, partial(shaped, COMPANY, expected="a company"))
 
 

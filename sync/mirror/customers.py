@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, TextClause, and_, func, literal, or_, select, text, union
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, union
 from sqlalchemy.engine import Connection
 
 from receiver.database import utc_text
 from receiver.errors import MirrorError
-from sync.mirror.schema import HAS_REFERENCE
 from sync.mirror.views import (
     ALL_CUSTOMERS,
     CUSTOMER_CHANGES,
@@ -78,7 +77,7 @@ class Customer(NamedTuple):
         return json_of(self)
 
 
-Condition = ColumnElement[bool] | TextClause
+Condition = ColumnElement[bool]
 
 
 class MomentError(MirrorError):
@@ -180,8 +179,6 @@ class Filter(NamedTuple):
                 for column in (_A.phone, _A.mobile)
             )
             wanted.append(_A.id.in_(union(*ways)))
-        if self.reference_id:
-            wanted.append(text(HAS_REFERENCE))
         if self.tag is not None:
             t = CUSTOMER_TAGS.c
             tagged = select(literal(1)).where(

@@ -1,16 +1,18 @@
-"""Samples: how it stood once a minute, kept for two days, for whoever looks back."""
+"""Samples: how it stood once a minute, and for long ago once an hour, for whoever looks back."""
 
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import SAMPLES, STATUS
 from sync.mirror.store import Mirror
 
-KEPT: Final = timedelta(days=2)
+EACH_MINUTE: Final = timedelta(days=2)
+"""So long each sample is kept; of those before, the first of each hour."""
+KEPT: Final = timedelta(days=400)
 
 
 class Sample(NamedTuple):
@@ -21,22 +23,39 @@ class Sample(NamedTuple):
     """Deliveries without a verdict."""
     oldest_pending_seconds: float
     verifications_due: int
+    live: int | None
+    """Customers; None in samples of versions that did not count them."""
+    verified: int | None
 
 
 async def keep_sample(mirror: Mirror, at: datetime, pending: int, oldest_pending_seconds: float) -> None:
-    """Keep how it stands at this moment, and forget what is too old."""
-    due = select(STATUS.c.verifications_due).where(STATUS.c.company_id == mirror.company_id)
-    values = {
-        "pending": pending,
-        "oldest_pending_seconds": oldest_pending_seconds,
-        "verifications_due": due.scalar_subquery(),
+    """Keep how it stands at this moment."""
+    stands = {
+        name: select(STATUS.c[name]).where(STATUS.c.company_id == mirror.company_id).scalar_subquery()
+        for name in ("live", "verified", "verifications_due")
     }
+    values = {"pending": pending, "oldest_pending_seconds": oldest_pending_seconds, **stands}
     sample = insert(SAMPLES).values(company_id=mirror.company_id, at=at, **values)
     async with mirror.transaction() as connection:
         kept = {name: sample.excluded[name] for name in values}
         await connection.execute(sample.on_conflict_do_update(index_elements=["company_id", "at"], set_=kept))
-        old = SAMPLES.c.company_id == mirror.company_id, SAMPLES.c.at < at - KEPT
-        await connection.execute(delete(SAMPLES).where(*old))
+
+
+async def thin_samples(mirror: Mirror, now: datetime) -> int:
+    """Forget the samples that are no longer kept, and give their number."""
+    of_company = SAMPLES.c.company_id == mirror.company_id
+    thinned = select(SAMPLES.c.at).where(of_company, SAMPLES.c.at < now - EACH_MINUTE).order_by(SAMPLES.c.at)
+    async with mirror.reading() as connection:
+        found = list((await connection.execute(thinned)).scalars())
+    hours = {(at.date(), at.hour): at for at in reversed(found) if at >= now - KEPT}
+    gone = [at for at in found if at != hours.get((at.date(), at.hour))]
+    if gone:
+        async with mirror.transaction() as connection:
+            await connection.execute(
+                delete(SAMPLES).where(of_company, SAMPLES.c.at == bindparam("gone")),
+                [{"gone": at} for at in gone],
+            )
+    return len(gone)
 
 
 async def samples_since(mirror: MirrorReader, since: datetime) -> list[Sample]:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     Float,
     Index,
     Integer,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TextClause,
     select,
     text,
 )
@@ -56,15 +58,19 @@ def _table(name: str, *columns: Any, wide: bool = False) -> Table:
     return Table(name, METADATA, *columns, sqlite_with_rowid=wide)
 
 
-HAS_REFERENCE: Final = "reference_id <> ''"
 UNUSUAL: Final = "verdict <> 'applied' AND verdict <> 'unchanged'"
+NEWLY_MET: Final = "first_seen_by <> 'backfill'"
 """Conditions of partial indexes: SQLite uses one for the statement that has the same words."""
 
 
-def _found_by(column: str, condition: str) -> Iterable[Index]:
-    is_set = text(condition)
-    name = f"_customers_by_{column}"
-    yield Index(name, "company_id", column, sqlite_where=is_set, postgresql_where=is_set)
+def _reported(name: str, *columns: str | TextClause, where: str | None = None) -> Index:
+    """Make an index for reports.
+
+    Most do not say of which company: what they say comes first. Those that count by a company's own days do,
+    and SQLite would then go by the company alone if it were not first.
+    """
+    condition = None if where is None else text(where)
+    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
 
 
 CUSTOMERS: Final = _table(
@@ -95,10 +101,18 @@ CUSTOMERS: Final = _table(
         postgresql_where=text("deleted_at IS NULL"),
     ),
     # by which a person finds one
-    Index("_customers_by_email", "company_id", text("lower(email)")),
-    *_found_by("phone", "phone IS NOT NULL"),
-    *_found_by("mobile", "mobile IS NOT NULL"),
-    *_found_by("reference_id", HAS_REFERENCE),
+    _reported("_customers_by_id", "id", "company_id"),
+    _reported("_customers_by_email", "email", "company_id", "deleted_at"),
+    _reported("_customers_by_email_in_any_case", text("lower(email)"), "company_id"),
+    _reported("_customers_by_phone", "phone", "company_id", where="phone IS NOT NULL"),
+    _reported("_customers_by_mobile", "mobile", "company_id", where="mobile IS NOT NULL"),
+    # whole: SQLite does not see that `reference_id = 'x'` is not ''
+    _reported("_customers_by_reference_id", "reference_id", "company_id"),
+    # what reports count by and begin with
+    _reported("_customers_by_city", "primary_city", "company_id", where="deleted_at IS NULL"),
+    _reported("_customers_by_change", "changed_at", "company_id"),
+    _reported("_customers_newly_met", "company_id", "first_seen_at", where=NEWLY_MET),
+    _reported("_customers_deleted", "deleted_at", "company_id", where="deleted_at IS NOT NULL"),
     wide=True,
 )
 
@@ -108,7 +122,7 @@ TAGS: Final = _table(
     Column("customer_id", BigInteger, primary_key=True, autoincrement=False),
     Column("place", Integer, primary_key=True, autoincrement=False),
     Column("tag", Text, nullable=False),
-    Index("_customer_tags_by_tag", "company_id", "tag"),
+    _reported("_customer_tags_by_tag", "tag", "company_id"),
 )
 
 CHANGES: Final = _table(
@@ -127,7 +141,8 @@ CHANGES: Final = _table(
     # the state that the change led to, and until when the mirror held it
     *_customer_columns(),
     Column("valid_to", UTCDateTime),
-    Index("_changes_by_customer", "company_id", "customer_id", "seq"),
+    _reported("_changes_by_customer", "customer_id", "company_id", "seq"),
+    _reported("_changes_by_time", "company_id", "applied_at"),
     Index(
         "_changes_that_delete",
         "company_id",
@@ -165,6 +180,7 @@ VERDICTS: Final = _table(
         sqlite_where=text(UNUSUAL),
         postgresql_where=text(UNUSUAL),
     ),
+    _reported("_delivery_verdicts_by_time", "company_id", "verdict", "received_at"),
 )
 
 PAST_VERDICTS: Final = _table(
@@ -224,6 +240,15 @@ COMPANIES: Final = _table(
     _company(),
     Column("name", Text),
     Column("time_zone", String),
+    Column("read_at", UTCDateTime),
+)
+
+COMPANY_DAYS: Final = _table(
+    "company_days",
+    _company(),
+    Column("day", Date, primary_key=True),
+    Column("begins_at", UTCDateTime, nullable=False),
+    Column("ends_at", UTCDateTime, nullable=False),
 )
 
 PROGRESS: Final = _table(
@@ -308,6 +333,8 @@ SAMPLES: Final = _table(
     Column("pending", BigInteger, nullable=False),
     Column("oldest_pending_seconds", Float, nullable=False),
     Column("verifications_due", BigInteger, nullable=False),
+    Column("live", BigInteger),
+    Column("verified", BigInteger),
 )
 
 ALERTS: Final = _table(
@@ -384,6 +411,10 @@ _CUSTOMER: Final = ("company_id", "id", *COLUMNS, *_SHOWN)
 _CHANGE: Final = tuple(
     column.name for column in CHANGES.columns if column.name not in COLUMNS and column.name != "valid_to"
 )
+_SAMPLE: Final = (
+    *("company_id", "at", "live", "verified"),
+    *("verifications_due", "pending", "oldest_pending_seconds"),
+)
 
 VIEWS: Final = {
     "customers": select(*(CUSTOMERS.c[name] for name in _CUSTOMER)).where(CUSTOMERS.c.deleted_at.is_(None)),
@@ -400,6 +431,7 @@ VIEWS: Final = {
         CHANGES.c.seq,  # orders those of one moment
     ).where(CHANGES.c.kind.not_in(["deleted", "erased"])),
     "mirror_status": select(STATUS),
+    "mirror_samples": select(*(SAMPLES.c[name] for name in _SAMPLE)),
 }
 """View -> what it selects."""
 

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, TextClause, func, literal, select, text
+from sqlalchemy import ColumnElement, func, literal, select
 
 from sync.mirror.reader import MirrorReader
-from sync.mirror.schema import CUSTOMERS, HAS_REFERENCE
+from sync.mirror.schema import CUSTOMERS
 
 _C: Final = CUSTOMERS.c
 _BIGGEST_ID: Final = 2**63 - 1
@@ -27,11 +27,11 @@ class Found(NamedTuple):
 
 async def customers_like(mirror: MirrorReader, wanted: str, limit: int) -> list[Found]:
     """Give the customers, live and deleted, whose id, e-mail (in any case), phone or reference id it is."""
-    ways: list[tuple[ColumnElement[bool] | TextClause, ...]] = [
+    ways: list[tuple[ColumnElement[bool], ...]] = [
         (func.lower(_C.email) == func.lower(literal(wanted)),),
         (_C.phone == wanted,),
         (_C.mobile == wanted,),
-        (_C.reference_id == wanted, text(HAS_REFERENCE)),
+        (_C.reference_id == wanted,),
     ]
     if wanted.isascii() and wanted.isdecimal() and 0 < int(wanted) <= _BIGGEST_ID:
         ways.insert(0, (_C.id == int(wanted),))

@@ -15,7 +15,7 @@ from sync.mirror.schema import METADATA, VIEWS
 
 OF_THE_INTERFACE = (
     *("customers", "all_customers", "customer_tags", "customer_versions", "customer_changes"),
-    *("mirror_status", "delivery_verdicts", "companies"),
+    *("mirror_status", "mirror_samples", "delivery_verdicts", "companies", "company_days"),
 )
 OWN = sorted(set(METADATA.tables) - set(OF_THE_INTERFACE))
 REPORTER = "anna"

@@ -38,7 +38,11 @@ RELIED_ON = {
         *["company_id", "delivery_id", "customer_id", "topic", "verdict", "reason", "received_at"],
         "applied_at",
     ],
-    "companies": ["company_id", "name", "time_zone"],
+    "companies": ["company_id", "name", "time_zone", "read_at"],
+    "company_days": ["company_id", "day", "begins_at", "ends_at"],
+    "mirror_samples": [
+        *["company_id", "at", "live", "verified", "verifications_due", "pending", "oldest_pending_seconds"],
+    ],
 }
 
 

@@ -1,6 +1,7 @@
 """`open_mirror`: what programs read of the mirror, typed, on both databases, also while a worker writes."""
 
 import json
+import re
 import sqlite3
 import sys
 import threading
@@ -124,7 +125,7 @@ def test_customers_are_found_by_what_they_have(
 @pytest.mark.parametrize(
     ("wanted", "indexes"),
     [
-        ({"email": "jamie2@kounta.example"}, ["_customers_by_email"]),
+        ({"email": "jamie2@kounta.example"}, ["_customers_by_email_in_any_case"]),
         ({"phone": "0400 1"}, ["_customers_by_phone", "_customers_by_mobile"]),
         ({"reference_id": "r-1"}, ["_customers_by_reference_id"]),
     ],
@@ -139,7 +140,11 @@ def test_one_that_few_can_be_is_found_by_an_index(
     ((statement, parameters), *_) = [one for one in asked if one[0].startswith("SELECT")]
     with closing(sqlite3.connect(busy.place / "mirror.db")) as connection:
         plan = str(connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall())
-    assert [name for name in indexes if f"{name} (company_id=? AND" in plan] == indexes, plan
+    assert [
+        name
+        for name in indexes
+        if re.search(rf"SEARCH _customers USING (COVERING )?INDEX {name} \(.*?=\? AND company_id=\?\)", plan)
+    ] == indexes, plan
 
 
 def test_customers_are_found_by_when_they_changed(busy: Any, mirror: OpenMirror) -> None:
