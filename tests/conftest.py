@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from receiver.database import Place, Server, migrate
 from receiver.inbox.schema import MIGRATIONS as OF_INBOX
 from receiver.postgresql import Schema
-from sync.mirror.reader import MIGRATIONS as OF_MIRROR
+from sync.mirror.store import migrate_mirror
 
 
 class PostgreSQL:
@@ -39,8 +39,8 @@ class PostgreSQL:
     @cache  # noqa: B019 - there is one of these
     def _template(self) -> str:
         url = self.empty("template")
-        for name, migrations in (("inbox", OF_INBOX), ("mirror", OF_MIRROR)):
-            migrate(Schema(url, name), migrations)
+        migrate(Schema(url, "inbox"), OF_INBOX)
+        migrate_mirror(Server(Path(), url))
         return "template"
 
     def _create(self, name: str, of: str) -> str:

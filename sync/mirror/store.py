@@ -20,9 +20,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from receiver.database import Place, directory_of, migrate, mirror_of, open_reader, open_writer
 from receiver.errors import MirrorError
 from receiver.ownership import Ownership
+from receiver.postgresql import Schema
 from receiver.sqlite import TRUNCATION
 from sync.merge.customers import ATTRIBUTES, Subscription
 from sync.mirror.batch import Batch
+from sync.mirror.comments import comment
 from sync.mirror.marks import Marker
 from sync.mirror.progress import Progress
 from sync.mirror.reader import MIGRATIONS, MirrorReader
@@ -53,7 +55,10 @@ class BusyElsewhere(MirrorError):  # noqa: N818 - it says what is the case
 
 def migrate_mirror(place: Place) -> None:
     """Bring the mirror to this version's schema; the caller owns a file. Raises as `migrate` does."""
-    migrate(mirror_of(place), MIGRATIONS)
+    database = mirror_of(place)
+    migrate(database, MIGRATIONS)
+    if isinstance(database, Schema):
+        comment(database)
 
 
 @dataclass(frozen=True, slots=True)

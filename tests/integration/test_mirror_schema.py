@@ -22,7 +22,9 @@ def test_a_fresh_mirror_equals_a_migrated_one(empty_place: Place) -> None:
     migrated = mirror_of(empty_place)
     assert shape_without_triggers(migrated) == shape_without_triggers(fresh_beside(migrated))
     with engine_of(migrated).connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+        differing = compare_metadata(MigrationContext.configure(connection), METADATA)
+    steps = [step for one in differing for step in (one if isinstance(one, list) else [one])]
+    assert [step for step in steps if "comment" not in step[0]] == []  # those are the dictionary's
 
 
 def test_tags_follow_customers(empty_place: Place) -> None:
