@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import registry, sqlite
+from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 from sync.mirror.dictionary import TABLES, Column, Described
@@ -66,6 +67,9 @@ def queries_page() -> str:
     return "\n".join([made, "", _QUERIES.format(figures=_FIGURES), *map(_query, QUERIES)])
 
 
+_SQLITE: Final = sqlite.dialect()
+_POSTGRESQL: Final[Dialect] = registry.load("postgresql")()
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {"tables.md": tables_page, "queries.md": queries_page}
 """File in docs/reference -> what makes it."""
 
@@ -77,7 +81,7 @@ def types_of(name: str) -> dict[str, tuple[str, str]]:
 
 
 def _types(type_: TypeEngine[Any]) -> tuple[str, str]:
-    return type_.compile(dialect=sqlite.dialect()), type_.compile(dialect=postgresql.dialect())
+    return type_.compile(dialect=_SQLITE), type_.compile(dialect=_POSTGRESQL)
 
 
 def _table(table: Described) -> str:
