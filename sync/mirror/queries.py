@@ -121,13 +121,13 @@ LIMIT 1000
     _both(
         "duplicate_emails",
         "Duplicate e-mail addresses",
-        "Addresses, in whatever case, that more than one live customer of a company has, at most 100.",
+        "Addresses, in whatever case, that more than one live customer of a company has, at most 100. "
+        "`|| ''` and `max` keep SQLite from going by other indexes, for which it would read every row.",
         """
-SELECT company_id, lower(email) AS email, sum(customers) AS customers
-FROM (SELECT company_id, email, count(*) AS customers FROM customers GROUP BY email, company_id) AS addresses
-WHERE email <> ''
-GROUP BY lower(email), company_id
-HAVING sum(customers) > 1
+SELECT company_id, lower(email || '') AS email, count(*) AS customers
+FROM customers
+GROUP BY lower(email || ''), company_id
+HAVING count(*) > 1 AND max(email) <> ''
 ORDER BY customers DESC, 2
 LIMIT 100
 """,

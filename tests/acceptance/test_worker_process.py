@@ -175,7 +175,7 @@ async def test_once_does_all_that_is_due_and_again_only_what_has_become_due(shop
     assert {row["delivery_id"] for row in shop.rows("SELECT * FROM delivery_verdicts")} == set(delivered)
     assert shop.value("SELECT complete FROM _sweeps")
     assert shop.value("SELECT count(*) FROM customers") == 30
-    assert shop.sandbox.calls.by_kind == {"list": 2}
+    assert shop.sandbox.calls.by_kind == {"list": 2, "company": 1}
 
     doubts = shop.value("SELECT count(*) FROM _verifications")
     assert doubts <= 3
@@ -184,7 +184,7 @@ async def test_once_does_all_that_is_due_and_again_only_what_has_become_due(shop
     )  # a doubt is younger than a read's answer until then, and the clock is the world's
     assert (await shop.type("worker --once")).child.returncode == 0
     assert shop.value("SELECT count(*) FROM _verifications") == 0
-    assert shop.sandbox.calls.by_kind == {"list": 2} | ({"get": doubts} if doubts else {})
+    assert shop.sandbox.calls.by_kind == {"list": 2, "company": 1} | ({"get": doubts} if doubts else {})
 
     calls = shop.sandbox.calls.total
     assert (await shop.type("worker --once")).child.returncode == 0
@@ -347,7 +347,7 @@ async def test_two_reconciliations_at_once_are_made_by_the_worker_one_after_the_
     for report in reports:
         assert (report["listed"], report["read"], report["calls"]) == (20, 20, 1 + 20)
     await asyncio.sleep(1.2 * TICK_SECONDS)  # the worker has looked whether a sweep is due, during and after
-    assert shop.sandbox.calls.by_kind == {"list": 1 + 2, "get": 2 * 20}
+    assert shop.sandbox.calls.by_kind == {"list": 1 + 2, "get": 2 * 20, "company": 1}
     assert worker.lives
 
 

@@ -1,9 +1,10 @@
-"""What each index for reports costs when deliveries are applied, on both databases.
+"""What the indexes for reports cost when deliveries are applied, on both databases.
 
-The same deliveries are applied to a mirror with all indexes, to one without any that reports or people search
-by, and to one without each of them in turn. The ways take turns; what is shown is processor's time for a
-delivery (on PostgreSQL the server's), as the median of --rounds ratios to the way with all of them in the
-same round. Beside it the size of the mirror. --only sqlite or postgresql leaves the other out.
+The same deliveries are applied to a mirror with all indexes, to one that has them as schema 0009 had, to one
+without any that reports or people search by, and, with --each, to one without each in turn. They take turns.
+Shown is the processor's time for a delivery (on PostgreSQL the server's) and the size of the mirror, and by
+how much all indexes take more, as the median of --rounds ratios, each of one round. --only sqlite or
+postgresql leaves the other out.
 """
 
 import argparse
@@ -32,12 +33,22 @@ from tests.scaling import fill as fill_server
 
 HERE: Final = Path(__file__).parents[2]
 ALL: Final = "all"
-NONE: Final = "none of these"
+NONE: Final = "none that people ask by"
+BEFORE: Final = "as in schema 0009"
+OF_BEFORE: Final = (
+    "CREATE INDEX before_1 ON {0}_customers (company_id, lower(email))",
+    "CREATE INDEX before_2 ON {0}_customers (company_id, phone) WHERE phone IS NOT NULL",
+    "CREATE INDEX before_3 ON {0}_customers (company_id, mobile) WHERE mobile IS NOT NULL",
+    "CREATE INDEX before_4 ON {0}_customers (company_id, reference_id) WHERE reference_id <> ''",
+    "CREATE INDEX before_5 ON {0}_customer_tags (company_id, tag)",
+)
 NEEDED: Final = frozenset(
     {"_customers_by_verification", "_changes_by_customer", "_changes_that_delete"}
     | {"_delivery_verdicts_in_trouble", "_delivery_verdicts_by_customer", "_delivery_verdicts_unusual"}
 )
 """Indexes that the mirror itself works with."""
+Way = tuple[Collection[str], Collection[str]]
+"""Names of the indexes that it does without, and what makes those that it has instead."""
 Measured = tuple[float, float]
 """Microseconds and bytes a delivery."""
 
@@ -47,23 +58,27 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def ways() -> Iterator[tuple[str, Collection[str]]]:
-    """Give each way with the names of the indexes that it does without."""
+def ways(*, each: bool) -> Iterator[tuple[str, Way]]:
+    """Give each way by its name."""
     named = [str(index.name) for table in (CUSTOMERS, TAGS, CHANGES, VERDICTS) for index in table.indexes]
     reported = sorted(set(named) - NEEDED)
-    yield ALL, ()
-    yield NONE, reported
-    for name in reported:
-        yield name, (name,)
+    yield ALL, ((), ())
+    yield BEFORE, (reported, OF_BEFORE)
+    yield NONE, (reported, ())
+    for name in reported if each else ():
+        yield name, ((name,), ())
 
 
-async def on_sqlite(inbox: Path, count: int, without: Collection[str]) -> Measured:
+async def on_sqlite(inbox: Path, count: int, way: Way) -> Measured:
+    without, instead = way
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         migrate_mirror(directory)
         with closing(sqlite3.connect(directory / "mirror.db")) as file:
             for index in without:
                 file.execute(f"DROP INDEX {index}")
+            for statement in instead:
+                file.execute(statement.format(""))
         mirror = await Mirror.open(directory, apply.COMPANY, Subscription(), "the benchmark")
         lens = Lens(apply.COMPANY, Subscription(), timedelta(seconds=2))
         applier = Applier(mirror, lens, Timing(), lambda: datetime.now(UTC))
@@ -75,11 +90,14 @@ async def on_sqlite(inbox: Path, count: int, without: Collection[str]) -> Measur
         return working / count * 1e6, (directory / "mirror.db").stat().st_size / count
 
 
-async def on_postgresql(server: Durable, count: int, without: Collection[str]) -> Measured:
+async def on_postgresql(server: Durable, count: int, way: Way) -> Measured:
+    without, instead = way
     server.make("measured", like="filled")
     try:
         for index in without:
             server.ask(f"DROP INDEX mirror.{index}", "measured")
+        for statement in instead:
+            server.ask(statement.format("mirror."), "measured")
         server.ask("CHECKPOINT")
         drained = await drain(server, "measured", 1, 1, HERE)
         ((size,),) = server.ask("SELECT pg_database_size('measured') - pg_database_size('filled')")
@@ -88,21 +106,23 @@ async def on_postgresql(server: Durable, count: int, without: Collection[str]) -
         server.drop("measured")
 
 
-async def compare(rounds: int, measure: Callable[[Collection[str]], Awaitable[Measured]]) -> None:
-    await measure(())  # what a first run has to load
-    found: dict[str, list[Measured]] = {name: [] for name, _ in ways()}
-    for turn in range(rounds):
-        for name, without in list(ways())[:: 1 if turn % 2 else -1]:
-            found[name].append(await measure(without))
+async def compare(options: argparse.Namespace, measure: Callable[[Way], Awaitable[Measured]]) -> None:
+    await measure(((), ()))  # what a first run has to load
+    known = list(ways(each=options.each))
+    found: dict[str, list[Measured]] = {name: [] for name, _ in known}
+    for turn in range(options.rounds):
+        for name, way in known[:: 1 if turn % 2 else -1]:
+            found[name].append(await measure(way))
     whole = found.pop(ALL)
     took_all = statistics.median(took for took, _ in whole)
     say(f"  {'all of them':<34} {took_all:>6.0f} us {whole[0][1]:>7,.0f} bytes")
     for name, measured in found.items():
         ratios = [of_all / took for (of_all, _), (took, _) in zip(whole, measured, strict=True)]
-        less = whole[0][1] - measured[0][1]
+        took = statistics.median(took for took, _ in measured)
         say(
-            f"  {name:<34} {100 * (statistics.median(ratios) - 1):>+6.1f} % {less:>+7,.0f} bytes"
-            f"   ({', '.join(f'{100 * (ratio - 1):+.0f}' for ratio in ratios)})"
+            f"  {name:<34} {took:>6.0f} us {measured[0][1]:>7,.0f} bytes: "
+            f"all of them take {100 * (statistics.median(ratios) - 1):>+5.1f} % more time"
+            f" ({', '.join(f'{100 * (ratio - 1):+.0f}' for ratio in ratios)})"
         )
 
 
@@ -112,13 +132,13 @@ async def main(options: argparse.Namespace) -> None:
             await apply.fill(Path(name), options.count, options.customers)
             inbox = Path(name) / "inbox.db"
             say(f"SQLite: {options.count:,} deliveries, {options.customers:,} customers")
-            await compare(options.rounds, lambda without: on_sqlite(inbox, options.count, without))
+            await compare(options, lambda way: on_sqlite(inbox, options.count, way))
     if options.only != "sqlite":
         with Durable() as server:
             server.make("filled")
             fill_server(server.at("filled"), 1, options.count, options.customers)
             say(f"PostgreSQL: {options.count:,} deliveries, {options.customers:,} customers")
-            await compare(options.rounds, lambda without: on_postgresql(server, options.count, without))
+            await compare(options, lambda way: on_postgresql(server, options.count, way))
 
 
 if __name__ == "__main__":
@@ -128,5 +148,6 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--customers", type=int, default=7_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--each", action="store_true")
     parser.add_argument("--only", choices=["sqlite", "postgresql"])
     asyncio.run(main(parser.parse_args()))

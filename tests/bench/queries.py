@@ -3,8 +3,9 @@
 One set of rows goes into a file of SQLite and into PostgreSQL: --customers customers, nine of ten met by the
 backfill 60 days ago and the others by webhooks since; a fifth of them changed once in the last 30 days; as
 many deliveries as customers. Each query is asked once to warm up and --rounds times more; shown are the
-median and the shortest in milliseconds, the processor's time, and how many rows it gives. --only NAME asks one
-of them alone, and --plans shows plans. It needs about 3 GB of disk for each million, and lets it go at the end.
+median and the shortest in milliseconds, the processor's time, and how many rows it gives. --only NAME asks
+one of them alone, and --plans shows plans. It needs about 3 GB of disk for each million, and lets it go at
+the end.
 """
 
 import argparse

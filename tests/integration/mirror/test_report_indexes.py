@@ -31,6 +31,7 @@ ASKED = {
     "SELECT * FROM customers WHERE reference_id = 'R1'": "_customers_by_reference_id",
     "SELECT * FROM customers WHERE primary_city = 'Sydney'": "_customers_by_city",
     f"SELECT * FROM customers WHERE changed_at >= {MOMENT}": "_customers_by_change",
+    f"SELECT * FROM customers WHERE changed_at >= {MOMENT} AND +company_id = 5678": "_customers_by_change",
     f"SELECT * FROM all_customers WHERE deleted_at >= {MOMENT}": "_customers_deleted",
     "SELECT * FROM customer_tags WHERE tag = 'vip'": "_customer_tags_by_tag",
     "SELECT * FROM customer_changes WHERE customer_id = 5": "_changes_by_customer",
