@@ -210,6 +210,12 @@ def is_unavailable(error: BaseException) -> bool:
     return isinstance(original, OSError | MemoryError | PoolTimeout)
 
 
+def unusable(error: BaseException) -> str:
+    """Say in one sentence that the database cannot be used, and why; `is_unavailable` knows the error."""
+    reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+    return f"The database cannot be used: {reason}. Nothing is lost; mend that and start again."
+
+
 def migrate(database: Database, script_location: str) -> None:
     """Bring the schema of `database` to this version, all or nothing; it is made if it is missing.
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import structlog
 
-from receiver.database import is_unavailable, utc_text
+from receiver.database import is_unavailable, unusable, utc_text
 from sync.alerts import Pager, Untold
 from sync.concerns import CRITICAL
 from sync.mirror.alerts import Alert, note_told, open_alerts, open_and_close, untold_alerts
@@ -28,6 +28,10 @@ Verification comes round with every answer of upstream, and all the time while n
 """
 FIRST_PAUSE: Final = timedelta(seconds=15)
 LONGEST_PAUSE: Final = timedelta(minutes=10)
+AWAY: Final = "database"
+"""The alert of a mirror that cannot be used."""
+AWAY_FOR_LONG: Final = timedelta(minutes=2)
+"""For so long nobody is told: a server is started anew, a backup holds a lock."""
 OPEN: Final = "open"
 CLOSED: Final = "closed"
 RUNBOOK: Final = "docs/how-to/troubles.md"
@@ -60,6 +64,8 @@ class Watch:
         self._looking = asyncio.Lock()
         self._unkept: dict[str, Alert] = {}
         """Name -> what opened while the mirror could not be written: a full disk, a lock."""
+        self._away_since: datetime | None = None
+        """When the mirror could not be looked at, or not be written, for the first time in a row."""
         self._told: set[tuple[str, str]] = set()
         """What was told, by id and state, and could not be noted in the mirror yet."""
         self._failed_at: datetime | None = None
@@ -110,27 +116,40 @@ class Watch:
     async def look(self) -> None:
         """Open an alert for each concern that is new, and close those of what is over.
 
-        A mirror that cannot be written keeps nothing, and nobody is told the less.
+        A mirror that cannot be written keeps nothing, and nobody is told the less; that it cannot even be
+        read is told, once it lasts.
         """
         if not self._pager.alerts:
             return
         async with self._looking:
             now = self._clock()
-            status = await status_of(self._settings, now)
-            standing = {one.alert: one for one in reversed(status.concerns()) if one.alert is not None}
-            known = {alert.name for alert in await open_alerts(self._mirror)}
-            for name, one in standing.items():
-                if name not in known and name not in self._unkept:
-                    self._unkept[name] = Alert(0, name, one.severity, one.sentence, one.since or now, now)
-            over = sorted((known | self._unkept.keys()) - standing.keys())
-            if self._unkept or over:
-                try:
-                    await open_and_close(self._mirror, list(self._unkept.values()), over, now)
-                except Exception as error:
-                    if is_unavailable(error):
-                        await self._tell_of(list(self._unkept.values()))
-                    raise
-                self._unkept.clear()
+            try:
+                await self._compare(now)
+            except Exception as error:
+                if is_unavailable(error):
+                    self._away_since = self._away_since or now
+                    if now - self._away_since >= AWAY_FOR_LONG:
+                        self._hold(AWAY, CRITICAL, unusable(error), self._away_since)
+                    await self._tell_of(list(self._unkept.values()))
+                raise
+            self._away_since = None
+
+    async def _compare(self, now: datetime) -> None:
+        """Compare what stands with what is open, and keep what opens and what closes."""
+        status = await status_of(self._settings, now)
+        standing = {one.alert: one for one in reversed(status.concerns()) if one.alert is not None}
+        known = {alert.name for alert in await open_alerts(self._mirror)}
+        for name, one in standing.items():
+            if name not in known:
+                self._hold(name, one.severity, one.sentence, one.since or now)
+        over = sorted((known | self._unkept.keys()) - standing.keys())
+        if self._unkept or over:
+            await open_and_close(self._mirror, list(self._unkept.values()), over, now)
+            self._unkept.clear()
+
+    def _hold(self, name: str, severity: int, sentence: str, since: datetime) -> None:
+        """Remember what opens until the mirror holds it."""
+        self._unkept.setdefault(name, Alert(0, name, severity, sentence, since, self._clock()))
 
     async def tell(self) -> None:
         """Tell what nobody was told yet, in order; after a failure, again later."""

@@ -72,7 +72,7 @@ def main() -> None:
 
 def explained(error: Exception) -> tuple[str, int]:
     """Give the sentence and the exit code for what ended a command."""
-    from receiver.database import is_unavailable
+    from receiver.database import is_unavailable, unusable
     from sync.kounta import KountaError, KountaRefused
     from sync.reconcile.sweep import ForeignListError
 
@@ -87,8 +87,7 @@ def explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, KountaError | ForeignListError):
         return str(error), FAILED
     if is_unavailable(error):
-        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]  # one sentence
-        return f"The database cannot be used: {reason}. Nothing is lost; mend that and start again.", FAILED
+        return unusable(error), FAILED
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}:{place.lineno}"
     return f"A fault of this program, at {where}: {type(error).__name__}: {error}", FAILED

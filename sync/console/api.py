@@ -14,7 +14,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from receiver.database import is_unavailable, utc_text
+from receiver.database import is_unavailable, unusable, utc_text
 from sync.console.answering import answering
 from sync.console.customers import customer_routes
 from sync.console.login import login_routes
@@ -131,6 +131,9 @@ async def _lines(values: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[
             async for value in values:
                 yield json.dumps(value) + "\n"
         except Exception as error:  # noqa: BLE001 - whoever asked is told, the worker goes on
+            if is_unavailable(error):
+                yield json.dumps({"error": unusable(error)})
+                return
             _log.exception("A reconciliation broke.", action="reconcile_broken")
             yield json.dumps({"error": f"A fault of the worker: {type(error).__name__}. Its log says more."})
 
@@ -176,5 +179,5 @@ def _end(work: asyncio.Task[Report]) -> dict[str, Any]:
     except Exception as error:
         if not is_unavailable(error):
             raise
-        return {"error": f"The database cannot be used: {getattr(error, 'orig', None) or error}."}
+        return {"error": unusable(error)}
     return {"report": report.as_json(), "why": report.why}

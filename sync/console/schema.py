@@ -67,6 +67,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     operation: dict[str, Any] = {"summary": endpoint.summary, "responses": answers}
     if not endpoint.lines:
         answers["409"] = _refusal("It cannot be done, and why.")
+        answers["503"] = _refusal("The database cannot be used now.")
     if endpoint.asked is not None:
         answers["422"] = _refusal("What was asked for cannot be right, and why.")
         place = {"$ref": _PLACE.format(model=endpoint.asked.__name__)}

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,23 @@ from sync.console.api import create_api
 from sync.console.schema import ENDPOINTS, openapi
 from sync.engine import open_engine
 from sync.kounta import Retries
+from sync.mirror.store import Mirror
 from sync.sandbox import Faults, Sandbox, Settings, serving
 from sync.settings import WorkerSettings
 from tests.places import settings_of
+from tests.stores import take_writes
+
+
+@dataclass
+class Served:
+    """The API of a company of five customers, over HTTP on loopback."""
+
+    url: str
+    mirror: Mirror
 
 
 @pytest.fixture
-async def url(place: Place) -> AsyncIterator[str]:
-    """The API of a company of five customers, over HTTP on loopback."""
+async def served(place: Place) -> AsyncIterator[Served]:
     async with AsyncExitStack() as stack:
         sandbox = Sandbox(Settings(requests_per_minute=100_000), Faults(), 1, 5)
         given = {
@@ -40,15 +50,21 @@ async def url(place: Place) -> AsyncIterator[str]:
         }
         settings = WorkerSettings.model_validate(given)
         opened = open_engine(settings, "the test", retries=Retries.sleepless(patience=3))
-        app = create_api(await stack.enter_async_context(opened))
+        engine = await stack.enter_async_context(opened)
+        app = create_api(engine)
         server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None))
         running = asyncio.create_task(server.serve())
         while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
             await asyncio.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        yield Served(f"http://127.0.0.1:{port}", engine.mirror)
         server.should_exit = True
         await running
+
+
+@pytest.fixture
+def url(served: Served) -> str:
+    return served.url
 
 
 def test_the_schema_has_every_route_and_no_other() -> None:
@@ -81,3 +97,15 @@ async def test_what_takes_long_answers_in_lines_and_refuses_what_cannot_be(url: 
         assert json.loads(answer.text.splitlines()[-1])["report"]["failed"] == 0
         wrong = await client.post(f"{url}/reconcile", content=b'{"allow_deletes": -1}')
         assert (wrong.status_code, list(wrong.json())) == (422, ["error"])
+
+
+@pytest.mark.parametrize("path", ["/erase", "/reconcile", "/rebuild"])
+async def test_a_database_that_cannot_be_used_is_one_sentence(served: Served, path: str) -> None:
+    await take_writes(served.mirror, "off")
+    async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
+        answer = await client.post(served.url + path, json={"customer_id": 1} if path == "/erase" else {})
+    await take_writes(served.mirror, "on")
+    assert answer.status_code == (503 if path == "/erase" else 200)
+    said = json.loads(answer.text.splitlines()[-1])["error"]
+    assert said.startswith("The database cannot be used: ")
+    assert said.endswith("Nothing is lost; mend that and start again.")

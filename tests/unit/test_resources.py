@@ -10,7 +10,6 @@ ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs/how-to/add-a-resource.md"
 KNOWING: Final = {
     "CUSTOMERS",
-    "CUSTOMERS",
     "COLUMNS",
     "Customer",
     "CustomerId",

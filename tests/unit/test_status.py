@@ -449,7 +449,7 @@ def test_nobody_is_told_that_upstream_refuses_for_a_moment(minutes: int, told: s
 
 def test_each_alert_has_its_place_in_the_runbook() -> None:
     runbook = Path(__file__).parents[2].joinpath("docs/how-to/troubles.md").read_text(encoding="utf-8")
-    for alert in {*ALERTS.values(), "registration", "spooled"}:
+    for alert in {*ALERTS.values(), "registration", "spooled", "database"}:
         assert f'<a id="{alert}"></a>' in runbook
 
 

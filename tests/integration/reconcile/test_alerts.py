@@ -230,6 +230,32 @@ async def test_what_is_over_before_the_mirror_can_be_written_again_is_told_to_be
     assert on_call.told[0]["id"] == on_call.told[1]["id"]
 
 
+async def test_a_database_that_is_away_is_told_once_it_lasts(
+    watched: Any, on_call: OnCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = watch_of(watched)
+
+    async def away(*_: object) -> None:
+        raise OSError(111, "Connection refused")
+
+    monkeypatch.setattr("sync.watch.status_of", away)
+    heard = []
+    for _ in range(4):
+        with pytest.raises(OSError, match="refused"):
+            await watch.look()
+        heard.append(len(on_call.told))
+        watched.skip(59)
+    assert heard == [0, 0, 0, 1]
+    assert on_call.told[0]["sentence"].startswith(
+        "The database cannot be used: [Errno 111] Connection refused."
+    )
+    monkeypatch.undo()
+    await pass_on(watch)
+    await pass_on(watch)
+    assert on_call.heard == [("database", "open"), ("database", "closed")]
+    assert await untold_alerts(watched.engine.mirror) == []
+
+
 async def test_an_alert_whose_note_fails_is_told_once(watched: Any, on_call: OnCall) -> None:
     watch = watch_of(watched)
     await refuse(watched, since=HOUR)
