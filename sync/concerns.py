@@ -219,7 +219,10 @@ def _of_upstream(status: Status) -> list[Concern]:
     if held := figures.held_deletes:
         sentence = f"{many(held, 'deletion is', 'deletions are')} held: many at once."
         action = f"kounta-mirror reconcile --allow-deletes {held}"
-        found.append(Concern(WARNING, sentence, action, "held-deletes"))
+        since = figures.held_since
+        # a few are held for a moment only: until a later call has shown that there is access
+        for_long = since is not None and status.now - since > LATE
+        found.append(Concern(WARNING, sentence, action, "held-deletes" if for_long else None, since))
     if figures.partial > status.requests_per_minute:
         found.append(Concern(WARNING, to_read(figures.partial, status.requests_per_minute)))
     if status.complete_sweep is None and not figures.progress.upstream_failure:

@@ -40,6 +40,8 @@ class Figures:
     last_sweep_at: datetime | None
     erasure_begun_at: datetime | None = None
     """Of the oldest erasure that is not complete; None: all are."""
+    held_since: datetime | None = None
+    """When the first of the held deletions was found; None: none is held."""
 
 
 async def figures_of(mirror: MirrorReader) -> Figures | None:
@@ -72,7 +74,7 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
             .group_by(VERIFICATIONS.c.reason)
         )
         held = await connection.execute(
-            select(func.count())
+            select(func.count(), func.min(HELD_DELETES.c.missing_at))
             .select_from(HELD_DELETES)
             .where(HELD_DELETES.c.company_id == company_id, _IS_LIVE)
         )
@@ -83,6 +85,7 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
                 ERASED_CUSTOMERS.c.returned_at.is_(None),
             )
         )
+        held_deletes, held_since = held.one()
         return Figures(
             progress=Progress(*progress),
             live=status.live,
@@ -91,12 +94,13 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
             partial=status.partial,
             verdicts=dict(verdicts.all()),
             doubts=dict(doubts.all()),
-            held_deletes=held.scalar_one(),
+            held_deletes=held_deletes,
             oldest_verified_at=status.oldest_verified_at,
             last_quarantined_at=quarantined.scalar_one(),
             last_delivery_at=status.last_delivery_at,
             last_sweep_at=status.last_sweep_at,
             erasure_begun_at=begun.scalar_one(),
+            held_since=held_since,
         )
 
 

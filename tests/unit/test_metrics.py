@@ -48,6 +48,7 @@ FULL = Status(
         verdicts={"applied": 5, "unchanged": 2, "failed": 2},
         doubts={"confirmation": 2, "stale": 1},
         held_deletes=12,
+        held_since=NOON - timedelta(hours=1),
         oldest_verified_at=NOON - 48 * HOUR,
         last_quarantined_at=None,
         last_delivery_at=NOON,

@@ -251,7 +251,7 @@ NAMED = {
         (CRITICAL, "Kounta refuses since 2026-11-23 12:00 UTC: the credentials are wrong (401)", None),
     ),
     "deletions are held": (
-        with_figures(held_deletes=1200),
+        with_figures(held_deletes=1200, held_since=ago(minutes=2)),
         (
             WARNING,
             "1,200 deletions are held: many at once.",
@@ -444,6 +444,12 @@ def test_nobody_is_told_that_upstream_refuses_for_a_moment(minutes: int, told: s
     (concern,) = with_progress(
         upstream_failure="HTTP 503", upstream_failure_since=ago(minutes=minutes)
     ).concerns()
+    assert concern.alert == told
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(60, None), (61, "held-deletes")])
+def test_nobody_is_told_of_deletions_that_wait_for_the_next_call(seconds: int, told: str | None) -> None:
+    (concern,) = with_figures(held_deletes=1, held_since=ago(seconds=seconds)).concerns()
     assert concern.alert == told
 
 
