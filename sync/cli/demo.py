@@ -83,7 +83,7 @@ def _print(report: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]wrong rows: {report['wrong_rows']}[/bold]")
     for id_, what in report["wrong"].items():
-        console.print(f"  {id_}: {what}", markup=False)
+        console.print(f"  {id_}: {what}", markup=False, soft_wrap=True)
 
 
 def _listed(figures: dict[str, int]) -> str:
@@ -92,10 +92,9 @@ def _listed(figures: dict[str, int]) -> str:
 
 def _invite(console: Console, demonstration: Demonstration) -> None:
     if url := demonstration.console_url():
-        console.print(f"The console: {url}")
+        console.print(f"The console: {url}", soft_wrap=True)
     database = demonstration.data_dir / "mirror.db"
     query = "SELECT id, first_name, email, primary_city, verified_at FROM customers LIMIT 5"
-    console.print(
-        f"Everything goes on running; Ctrl+C ends it. Kounta: {demonstration.kounta_url}/sandbox/report"
-    )
-    console.print(f"Try: sqlite3 -readonly {database} '{query}'", markup=False)
+    report = f"{demonstration.kounta_url}/sandbox/report"
+    console.print(f"Everything goes on running; Ctrl+C ends it. Kounta: {report}", soft_wrap=True)
+    console.print(f"Try: sqlite3 -readonly {database} '{query}'", markup=False, soft_wrap=True)
