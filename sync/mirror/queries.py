@@ -37,7 +37,7 @@ _LAST_DAYS: Final = """\
   WHERE day IN (
     SELECT DISTINCT day FROM company_days
     WHERE begins_at <= (SELECT max(changed_at) FROM all_customers)
-    ORDER BY day DESC LIMIT 30
+    ORDER BY day DESC LIMIT 14
   )"""
 
 _CHANGES: Final = """
@@ -90,7 +90,7 @@ LIMIT 90
     Query(
         "changes_by_attribute",
         "Changes by attribute and local day",
-        "How often each attribute of known customers changed on each of the newest 30 days. A change of "
+        "How often each attribute of known customers changed on each of the newest 14 days. A change of "
         "several attributes counts for each.",
         _CHANGES.format(
             days=_LAST_DAYS,
@@ -188,7 +188,7 @@ ORDER BY at
     _both(
         "deliveries_by_verdict",
         "Deliveries by verdict and local day",
-        "What became of the deliveries that came on each of the newest 30 days.",
+        "What became of the deliveries that came on each of the newest 14 days.",
         """
 WITH days AS (
   -- days --
