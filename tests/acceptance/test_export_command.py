@@ -135,6 +135,7 @@ def without(rows: list[dict[str, str]], *names: str) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if name not in names} for row in rows]
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"], ids=["sqlite: no store is asked"])
 async def test_what_cannot_be_done_is_one_sentence(kept: Kept) -> None:
     (kept.directory / "is.csv").mkdir()
     tomorrow = utc_text(datetime.now(UTC) + timedelta(days=1))
@@ -154,13 +155,19 @@ async def test_what_cannot_be_done_is_one_sentence(kept: Kept) -> None:
         ),
         ("export c.csv --as-of yesterday", 2, "Invalid value for --as-of: A time should be an age such as"),
         (f"export c.csv --as-of {tomorrow}", 2, f"{tomorrow} is in the future"),
-        ("export c.csv --as-of 3650d", 1, "The mirror begins at "),
         ("export c.csv --company 77", 2, "Company 77 is not configured here"),
     ):
         code, out, complaint = await kept.type(command)
         assert (code, out, len(complaint)) == (expected, "", 1), (command, complaint)
         assert complaint[0].startswith(sentence), complaint
     assert {one.name for one in kept.directory.glob("*.csv")} == {"is.csv"}
+
+
+async def test_of_a_time_before_the_mirror_nothing_is_written(kept: Kept) -> None:
+    code, out, complaint = await kept.type("export c.csv --as-of 3650d")
+    assert (code, out, len(complaint)) == (1, "", 1)
+    assert complaint[0].startswith("The mirror begins at ")
+    assert not list(kept.directory.glob("*.csv"))
 
 
 async def test_a_disk_that_is_full_leaves_the_older_file(kept: Kept) -> None:
@@ -176,7 +183,15 @@ async def test_a_disk_that_is_full_leaves_the_older_file(kept: Kept) -> None:
     assert kept.parts() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "database_kind"),
+    [
+        (signal.SIGTERM, "sqlite"),
+        (signal.SIGTERM, "postgresql"),
+        (signal.SIGINT, "sqlite"),
+        (signal.SIGHUP, "postgresql"),
+    ],
+)
 async def test_whoever_ends_it_finds_no_part_of_a_file(kept: Kept, number: signal.Signals) -> None:
     assert (await kept.type("export customers.csv"))[0] == 0
     before = (kept.directory / "customers.csv").read_bytes()

@@ -418,8 +418,8 @@ def _plain(name: str, value: Any) -> Any:
     return bool(value) if name == "accepts_marketing" and value is not None else value
 
 
-LIVES: Final = int(os.environ.get("MIRROR_LIVES", "25"))
-ON_A_SERVER: Final = 5
+LIVES: Final = int(os.environ.get("MIRROR_LIVES", "12"))
+ON_A_SERVER: Final = 4
 """One in so many lives is lived on PostgreSQL, too, where it takes longer."""
 
 

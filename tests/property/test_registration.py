@@ -111,14 +111,14 @@ async def lived(events: list[tuple[Any, ...]], faults: list[str], directory: Pat
         await mirror.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(INTERFERENCE, max_size=10))
 def test_each_topic_ends_registered_once_and_others_are_untouched(events: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(lived([("ensure",), *events], [], Path(directory)))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(INTERFERENCE.filter(lambda event: event[0] != "double"), max_size=6), FAULTS)
 def test_the_same_while_calls_fail(events: list[tuple[Any, ...]], faults: list[str]) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -104,7 +104,7 @@ class Kiosk:
             "the test",
             store=self.store,
             clock=self.clock,
-            retries=Retries.sleepless(patience=3),
+            retries=Retries.sleepless(patience=15),
             sleep=self.pass_time,
             random=Random(1),
         )
