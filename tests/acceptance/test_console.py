@@ -16,6 +16,7 @@ from sync.console.serving import ConsoleBrokenError
 from sync.process import Process
 from sync.sandbox import Faults, Sandbox, Settings, serving
 from sync.settings import ProcessSettings
+from tests.promptness import stop_seconds
 
 
 @asynccontextmanager
@@ -66,7 +67,7 @@ async def test_a_stop_does_not_wait_for_who_is_connected(shop: Any) -> None:
             await client.get("/healthz")
             code, seconds = await worker.stops()
     assert (code, worker.sentences) == (0, [])
-    assert seconds < 4
+    assert seconds < stop_seconds()
     assert not [line for line in worker.log if line["level"] in {"warning", "error", "critical"}]
 
 
@@ -218,7 +219,7 @@ async def test_who_looks_at_a_page_keeps_no_worker_from_stopping(shop: Any) -> N
             code, seconds = await worker.stops()
             assert [line async for line in lines if line.startswith("data")] == []
     assert (code, worker.sentences) == (0, [])
-    assert seconds < 4
+    assert seconds < stop_seconds()
     assert not [line for line in worker.log if line["level"] in {"warning", "error", "critical"}]
 
 

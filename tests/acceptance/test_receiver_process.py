@@ -22,10 +22,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from receiver.inbox import InboxReader
 from receiver.signature import sign
+from tests.promptness import stop_seconds
 
 COMPANY = 5678
 URL = f"/webhooks/{COMPANY}/customers/updated"
-STOP_SECONDS = 4.0
 COMMAND = [sys.executable, "-m", "sync", "receiver", "--port", "0"]
 
 
@@ -123,7 +123,7 @@ async def test_a_stop_under_load_loses_nothing_that_was_answered(tmp_path: Path)
         took = await asyncio.to_thread(process.signal, signal.SIGTERM)
         await sending
         assert process.popen.returncode == 0
-        assert took < STOP_SECONDS
+        assert took < stop_seconds()
         assert "Traceback" not in process.log.read()
     assert load.refused == []
     assert await stored(data_dir) == set(load.answered)
@@ -175,7 +175,7 @@ async def test_a_half_sent_body_does_not_hold_up_a_stop(
         writer.close()
         await writer.wait_closed()
         assert process.popen.returncode == code
-    assert took < STOP_SECONDS
+    assert took < stop_seconds()
     assert answer.startswith(b"HTTP/1.1 503")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "unavailable"
     assert await stored(tmp_path / "data") == set(load.answered)

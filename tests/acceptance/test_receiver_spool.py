@@ -16,10 +16,10 @@ from receiver.inbox import InboxReader
 from receiver.postgresql import Schema
 from receiver.signature import sign
 from tests.databases import Cluster
+from tests.promptness import stop_seconds
 
 TOKEN = "sandbox-signature-token"
 URL = "/webhooks/5678/customers/updated"
-STOP_SECONDS = 4.0
 PASSWORD = "s3cret"
 
 
@@ -163,7 +163,7 @@ async def test_a_stop_while_it_hangs_leaves_the_rest_for_the_next_start(site: Si
     stop.set()
     await asyncio.gather(*senders)
     assert code == 0
-    assert took < STOP_SECONDS
+    assert took < stop_seconds()
     site.cluster.thaw()
     await site.start()
     await site.until_forwarded()

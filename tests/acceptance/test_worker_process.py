@@ -20,8 +20,8 @@ from sync.engine import open_engine
 from sync.inbox import InboxView
 from sync.settings import WorkerSettings
 from sync.worker import POLL_SECONDS, TICK_SECONDS, Worker
+from tests.promptness import stop_seconds
 
-STOP_SECONDS = 4.0
 LISTED = "SELECT count(*) FROM _customers WHERE listed_in > 0"
 TROUBLE = {"warning", "error", "critical"}
 
@@ -36,8 +36,7 @@ async def stops_well(process: Any) -> None:
     assert (code, process.sentences) == (0, [])
     assert is_clean(process), process.log
     assert process.log[-1]["event"] == "worker_stopping"
-    load = min(max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)), 4.0)
-    assert seconds < STOP_SECONDS * load  # of a machine of its own; what it must not wait for lasts 20 s
+    assert seconds < stop_seconds()  # what it must not wait for lasts 20 s
 
 
 # how it stops
@@ -102,7 +101,7 @@ async def test_signals_after_the_first_do_no_harm(shop: Any) -> None:
     shop.hang("list")
     worker = await shop.worker()
     await shop.until_one_hangs()
-    async with asyncio.timeout(5 * STOP_SECONDS):
+    async with asyncio.timeout(5 * stop_seconds()):
         while worker.lives:  # as somebody does who is impatient
             for number in (signal.SIGTERM, signal.SIGINT):
                 with suppress(ProcessLookupError):  # the child's own methods would take its exit code
