@@ -111,15 +111,20 @@ def is_unavailable(error: BaseException) -> bool | None:
     return code is not None and (code & 0xFF) in _UNAVAILABLE
 
 
-TRUNCATION = (
-    f"PRAGMA busy_timeout = {TRUNCATING_SECONDS * 1000:.0f}",
-    "PRAGMA wal_checkpoint(TRUNCATE)",
-    f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}",
-)
-"""On the one connection that writes, within no transaction: write the log into the file, and empty it.
+def checkpoint(kind: str, seconds: float) -> tuple[str, str, str]:
+    """Give what writes the log into the file, and waits for readers of old pages so long at the most.
 
-The second one gives 0 first when nothing of it is left; else a reader still uses old pages.
-"""
+    On the one connection that writes, within no transaction. The second statement gives 0 first when no
+    reader still uses the log: RESTART lets the next transaction begin it anew, TRUNCATE leaves nothing of it.
+    """
+    return (
+        f"PRAGMA busy_timeout = {seconds * 1000:.0f}",
+        f"PRAGMA wal_checkpoint({kind})",
+        f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}",
+    )
+
+
+TRUNCATION = checkpoint("TRUNCATE", TRUNCATING_SECONDS)
 
 
 def truncate_log(engine: Engine) -> bool:

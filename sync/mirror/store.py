@@ -21,11 +21,12 @@ from receiver.database import Place, directory_of, migrate, mirror_of, open_read
 from receiver.errors import MirrorError
 from receiver.ownership import Ownership
 from receiver.postgresql import Schema
-from receiver.sqlite import TRUNCATION
+from receiver.sqlite import TRUNCATION, checkpoint
 from sync.merge.customers import ATTRIBUTES, Subscription
 from sync.mirror.batch import Batch
 from sync.mirror.comments import comment
 from sync.mirror.marks import Marker
+from sync.mirror.overgrown import Overgrown
 from sync.mirror.progress import Progress
 from sync.mirror.reader import MIGRATIONS, MirrorReader
 from sync.mirror.schema import COMPANIES, ERASED_CUSTOMERS, HELD_DELETES, PROGRESS, STATUS
@@ -80,6 +81,8 @@ class MirrorStore:
         self.reading = reading
         self._ownership = ownership
         self._one_writer = asyncio.Lock()
+        database = mirror_of(place)
+        self._log = Overgrown(database) if isinstance(database, Path) else None
 
     @classmethod
     def open(cls, place: Place, purpose: str) -> Self:
@@ -111,6 +114,9 @@ class MirrorStore:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that writes; each step of it is awaited to its end."""
+        if self._log is not None and (seconds := self._log.seconds_to_wait()):  # noqa: SIM102
+            if await whole(self._checkpoint(checkpoint("RESTART", seconds))):
+                self._log.begins_anew()
         connection = WholeConnection(self.engine)
         async with Whole(connection):
             try:
@@ -123,15 +129,16 @@ class MirrorStore:
     async def truncate_log(self) -> bool:
         """Empty the log of a file, so that no old page is left; False while a reader keeps some alive."""
         async with self._one_writer:
-            return await whole(self._truncate())
+            return await whole(self._checkpoint(TRUNCATION))
 
-    async def _truncate(self) -> bool:
+    async def _checkpoint(self, statements: tuple[str, str, str]) -> bool:
+        """Execute what `checkpoint` gives; False while a reader uses the log."""
         async with self.engine.connect() as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
-            before, truncation, after = TRUNCATION
+            before, statement, after = statements
             await driver.execute(before)
             try:
-                cursor = await driver.execute(truncation)
+                cursor = await driver.execute(statement)
                 (busy, _, _) = await cursor.fetchone()
                 await cursor.close()
             finally:
