@@ -15,10 +15,14 @@ from sync.mirror.samples import keep_sample
 from sync.mirror.store import Mirror
 from tests.browser.house import COMPANY, House, browsing
 from tests.browser.visitor import PHONE, Visitor
+from tests.datasette import serving
+from tests.stores import change
 
 WIDE: Final = (960, 600)
 """Small files, that a page of the documentation shows in full."""
 SAMPLES: Final = 24 * 20
+CUSTOMERS: Final = 60
+ROOT: Final = Path(__file__).parents[2]
 
 
 async def remember_a_day(data: Path) -> None:
@@ -31,6 +35,8 @@ async def remember_a_day(data: Path) -> None:
         waiting = int(busy * random.uniform(0, 40)) + (60 if 300 < number < 308 else 0)
         await keep_sample(mirror, at, waiting, waiting * random.uniform(0.05, 0.3))
     await mirror.close()
+    confirmed = f"live = {CUSTOMERS}, verified = {CUSTOMERS} - min(pending / 4, 20)"
+    change(data / "mirror.db", f"UPDATE _samples SET {confirmed}")  # noqa: S608 - ours
 
 
 def main(place: Path) -> None:
@@ -39,7 +45,7 @@ def main(place: Path) -> None:
     with tempfile.TemporaryDirectory() as directory:
         data = Path(directory) / "data"
         asyncio.run(remember_a_day(data))
-        with House(Path(directory), customers=60) as house, browsing() as browser:
+        with House(Path(directory), customers=CUSTOMERS) as house, browsing() as browser:
             named = house.furnish()
             customer = house.ids[1]
             with Visitor(house, browser) as visitor:
@@ -67,6 +73,17 @@ def main(place: Path) -> None:
             with Visitor(house, browser, size=WIDE, scheme="dark") as visitor:
                 visitor.goes()
                 visitor.page.screenshot(path=place / "overview-dark.png")
+            desk = Path(directory) / "desk"
+            desk.mkdir()
+            with serving(ROOT, data, desk) as url, Visitor(house, browser, size=WIDE) as visitor:
+                for name, path, height in (
+                    ("dashboard", "/dashboard", 780),
+                    ("customers", "/mirror/customers", 440),
+                ):
+                    visitor.page.set_viewport_size({"width": WIDE[0], "height": height})
+                    visitor.page.goto(url + path)
+                    visitor.page.wait_for_function("!document.querySelector('[aria-busy=true]')")
+                    visitor.page.screenshot(path=place / f"datasette-{name}.png")
 
 
 if __name__ == "__main__":
