@@ -39,6 +39,8 @@ class Concern:
     alert: str | None = None
     """The name under which somebody is told, an anchor of the runbook; None: it is only shown."""
     since: datetime | None = None
+    is_told: bool = True
+    """False: it may be over in a moment, and nobody is told yet."""
 
     @property
     def is_critical(self) -> bool:
@@ -221,8 +223,8 @@ def _of_upstream(status: Status) -> list[Concern]:
         action = f"kounta-mirror reconcile --allow-deletes {held}"
         since = figures.held_since
         # a few are held for a moment only: until a later call has shown that there is access
-        for_long = since is not None and status.now - since > LATE
-        found.append(Concern(WARNING, sentence, action, "held-deletes" if for_long else None, since))
+        is_told = since is not None and status.now - since > LATE
+        found.append(Concern(WARNING, sentence, action, "held-deletes", since, is_told))
     if figures.partial > status.requests_per_minute:
         found.append(Concern(WARNING, to_read(figures.partial, status.requests_per_minute)))
     if status.complete_sweep is None and not figures.progress.upstream_failure:

@@ -137,7 +137,8 @@ class Watch:
     async def _compare(self, now: datetime) -> None:
         """Compare what stands with what is open, and keep what opens and what closes."""
         status = await status_of(self._settings, now)
-        standing = {one.alert: one for one in reversed(status.concerns()) if one.alert is not None}
+        concerns = [one for one in reversed(status.concerns()) if one.is_told]
+        standing = {one.alert: one for one in concerns if one.alert is not None}
         known = {alert.name for alert in await open_alerts(self._mirror)}
         for name, one in standing.items():
             if name not in known:

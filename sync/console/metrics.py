@@ -102,7 +102,7 @@ class StatusCollector(Collector):
             for name, severity in (("warning", WARNING), ("critical", CRITICAL))
         }
         yield self._gauges("attention", "What needs attention, as status says.", attention, "severity")
-        alerts = {one.alert: 1 for one in concerns if one.alert is not None}
+        alerts = {one.alert: 1 for one in concerns if one.alert is not None and one.is_told}
         yield self._gauges("alert_open", "1 for each alert that stands.", alerts, "alert")
         yield _up([self._company], gets_on=self._gets_on)
 

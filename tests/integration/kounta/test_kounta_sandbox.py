@@ -153,9 +153,9 @@ async def test_a_limit_that_is_reached_names_its_reset(limit_headers: str, limit
 
 async def test_a_hundred_callers_at_once_over_all_faults_all_end_right_or_with_a_clear_error() -> None:
     faults = Faults(
-        too_many=0.05, server_errors=0.05, cut_bodies=0.05, html_answers=0.05, hangs=0.01, hang_seconds=5
+        too_many=0.05, server_errors=0.05, cut_bodies=0.05, html_answers=0.05, hangs=0.01, hang_seconds=12
     )
-    async with sandbox_and_client(customers=100, faults=faults, retries=Retries.sleepless(attempt=1)) as (
+    async with sandbox_and_client(customers=100, faults=faults, retries=Retries.sleepless(attempt=4)) as (
         sandbox,
         kounta,
     ):

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver.database import inbox_of
+from receiver.database import inbox_of, mirror_of
 from receiver.inbox import InboxReader, InboxWriter
 from sync.alerts import Pager
 from sync.merge.doubts import Reason
@@ -23,7 +23,7 @@ from sync.mirror.alerts import open_alerts, untold_alerts
 from sync.mirror.queue import doubt_every_live
 from sync.watch import BEAT, MOVES, Watch
 from sync.worker import Worker
-from tests.stores import take_writes
+from tests.stores import change, take_writes
 
 HOUR = 3600.0
 
@@ -288,6 +288,23 @@ async def test_an_address_that_nobody_has_is_told_without_its_path(
     (untold,) = [line["event"] for line in log if line["action"] == "alert_untold"]
     assert untold == f"An alert was not told, and will be: {why}."
     assert "secret-path" not in repr(watched.engine.settings)
+
+
+async def test_deletions_are_told_once_they_are_held_for_more_than_a_moment(
+    watched: Any, on_call: OnCall
+) -> None:
+    gone = watched.ids[0]
+    at = watched.clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    change(
+        mirror_of(watched.place),
+        f"INSERT INTO _held_deletes (company_id, customer_id, missing_at) VALUES (5678, {gone}, '{at}')",  # noqa: S608 - ours
+    )
+    watch = watch_of(watched)
+    await pass_on(watch)
+    assert on_call.told == []
+    watched.skip(61)
+    await pass_on(watch)
+    assert on_call.heard == [("held-deletes", "open")]
 
 
 async def test_one_that_begins_again_is_another_one(watched: Any, on_call: OnCall) -> None:
