@@ -53,26 +53,25 @@ those of the company's own zone ([`company_days`](tables.md#company_days)). From
 {figures}
 """
 _FIGURES: Final = """\
-With a million customers, 1.2 million changes (200,000 updates in the last 30 days) and a million deliveries, on a machine
-whose two processors had other work (`scripts/bench queries`; the time of
-a processor is what others do not stretch):
+With a million customers, 1.2 million changes (200,000 updates in the last 30 days) and a million deliveries, on two
+processors (`scripts/bench queries`, the median of five):
 
-| query | SQLite 3.40 | of a processor | PostgreSQL 18, of a processor |
-|---|---|---|---|
-| customers by city | 109 ms | 94 ms | 140 ms |
-| newly met by local day | 11 ms | 11 ms | 16 ms |
-| **changes by attribute and day** | **437 ms** | **398 ms** | 258 ms |
-| not confirmed | 29 ms | 43 ms | 22 ms |
-| **duplicate e-mail addresses** | **some seconds** | **1,500 to 1,900 ms** | **1,760 ms** |
-| tags | 210 ms | 200 ms | 270 ms |
-| deleted customers | 6 ms | 6 ms | 4 ms |
-| a customer at a time | 0 ms | 0 ms | 0 ms |
-| share confirmed over time | 22 ms | 39 ms | 18 ms |
-| deliveries by verdict and day | 134 ms | 131 ms | 158 ms |
+| query | SQLite 3.40 | PostgreSQL 18 |
+|---|---|---|
+| customers by city | 94 ms | 41 ms |
+| newly met by local day | 8 ms | 9 ms |
+| changes by attribute and day | 281 ms | 80 ms |
+| not confirmed | 37 ms | 16 ms |
+| **duplicate e-mail addresses** | **1,307 ms** | **1,098 ms** |
+| tags | 169 ms | 85 ms |
+| deleted customers | 3 ms | 4 ms |
+| a customer at a time | 0 ms | 0 ms |
+| share confirmed over time | 16 ms | 20 ms |
+| deliveries by verdict and day | 33 ms | 39 ms |
 
-Two take longer than 0.3 s. Changes by attribute read each changed row: it depends on how many changed in the 30 days, not
-on how many customers there are. Duplicates sort every address; as they were typed, with `GROUP BY email`, they take 0.5 s of
-a processor on SQLite. How *all* customers were at a time is no canned query: it reads the whole history, 1.8 s of a
+One takes longer than 0.3 s: duplicates sort every address; as they were typed, with `GROUP BY email`, they take 0.5 s on
+SQLite. Changes by attribute read each changed row: it depends on how many changed in the 14 days, not on how many customers
+there are. How *all* customers were at a time is no canned query: it reads the whole history, 1.8 s of a
 processor for 1.2 million changes on SQLite."""
 
 
