@@ -79,7 +79,7 @@ async def test_whatever_is_asked_it_answers_as_documented(url: str, tmp_path: Pa
     tried = await asyncio.create_subprocess_exec(
         *(str(Path(sys.executable).with_name("schemathesis")), "run", str(schema), "--url", url),
         *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance"),
-        *("--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "1"),
+        *("--phases", "examples,coverage,fuzzing", "--max-examples", "8", "--seed", "1"),
         *("--generation-database", "none", "--exclude-path", "/reconcile", "--exclude-path", "/rebuild"),
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,
