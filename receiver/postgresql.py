@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -27,6 +27,7 @@ KEEPALIVES: Mapping[str, Any] = {"keepalives_idle": 30, "keepalives_interval": 5
 MIGRATION_LOCK = 5_086_882  # names the advisory lock under which schemas are brought up to date
 
 # SQLSTATE classes of errors that nothing in the data brought about: the same work may succeed later.
+_DENIED = "42501"
 _UNAVAILABLE = ("08", "25006", "40", "53", "55", "57", "58", "XX")
 
 
@@ -114,6 +115,11 @@ def looking(schema: Schema) -> Iterator[Connection]:
     with engine.begin() as connection:
         connection.execute(text(f'SET LOCAL search_path = "{schema.name}"'))
         yield connection
+
+
+def is_denied(error: DBAPIError) -> bool:
+    """Whether the role has no right to it."""
+    return getattr(error.orig, "sqlstate", None) == _DENIED
 
 
 def is_unavailable(error: BaseException) -> bool | None:

@@ -50,7 +50,7 @@ async def demo(
 
     if seconds < 1 or customers < 0:
         raise UsageError("--seconds is at least 1, --customers at least 0.")
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     async with Demonstration(Plan(seconds, customers, seed, kill=kill)) as demonstration:
         with console.status("Starting the local Kounta, the receiver and the worker") as line:
             report = await demonstration.run(line.update)
@@ -83,7 +83,7 @@ def _print(report: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]wrong rows: {report['wrong_rows']}[/bold]")
     for id_, what in report["wrong"].items():
-        console.print(f"  {id_}: {what}", markup=False, soft_wrap=True)
+        console.print(f"  {id_}: {what}", markup=False)
 
 
 def _listed(figures: dict[str, int]) -> str:
@@ -92,9 +92,9 @@ def _listed(figures: dict[str, int]) -> str:
 
 def _invite(console: Console, demonstration: Demonstration) -> None:
     if url := demonstration.console_url():
-        console.print(f"The console: {url}", soft_wrap=True)
+        console.print(f"The console: {url}")
     database = demonstration.data_dir / "mirror.db"
     query = "SELECT id, first_name, email, primary_city, verified_at FROM customers LIMIT 5"
     report = f"{demonstration.kounta_url}/sandbox/report"
-    console.print(f"Everything goes on running; Ctrl+C ends it. Kounta: {report}", soft_wrap=True)
-    console.print(f"Try: sqlite3 -readonly {database} '{query}'", markup=False, soft_wrap=True)
+    console.print(f"Everything goes on running; Ctrl+C ends it. Kounta: {report}")
+    console.print(f"Try: sqlite3 -readonly {database} '{query}'", markup=False)

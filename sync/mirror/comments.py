@@ -1,6 +1,5 @@
 """PostgreSQL: the data dictionary as comments on views, tables and columns, which tools show."""
 
-import re
 from typing import Final
 
 from sqlalchemy import text
@@ -9,11 +8,9 @@ from sqlalchemy.exc import DBAPIError
 
 from receiver import postgresql
 from receiver.postgresql import Schema
-from sync.mirror.dictionary import TABLES
+from sync.mirror.dictionary import TABLES, plain
 from sync.mirror.schema import METADATA, SCHEMA
 
-_LINK: Final = re.compile(r"\[([^]]*)\]\([^)]*\)")
-_NOT_ALLOWED: Final = "42501"
 _FOUND: Final = text(
     "SELECT relname, coalesce(attname, ''), description FROM pg_description "
     "JOIN pg_class ON pg_class.oid = objoid AND relnamespace = CAST(:schema AS regnamespace) "
@@ -26,9 +23,9 @@ def wanted_comments() -> dict[tuple[str, str], str]:
     """Give view or table and column ("" for itself) -> its comment, without links and marks of Markdown."""
     comments = {}
     for table in TABLES:
-        comments[table.name, ""] = _plain(f"{table.title}. {table.purpose}")
+        comments[table.name, ""] = plain(f"{table.title}. {table.purpose}")
         for column in table.columns:
-            comments[table.name, column.name] = _plain(column.description)
+            comments[table.name, column.name] = plain(column.description)
     return comments
 
 
@@ -45,7 +42,7 @@ def comment(schema: Schema) -> None:
             if changed:
                 connection.exec_driver_sql("; ".join(changed))
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
+        if not postgresql.is_denied(error):
             raise
 
 
@@ -61,7 +58,3 @@ def _statement(table: str, column: str, said: str) -> str:
         return f'COMMENT ON COLUMN {SCHEMA}.{table}."{column}" IS {literal}'
     kind = "TABLE" if table in METADATA.tables else "VIEW"
     return f"COMMENT ON {kind} {SCHEMA}.{table} IS {literal}"
-
-
-def _plain(said: str) -> str:
-    return _LINK.sub(r"\1", said).replace("`", "")

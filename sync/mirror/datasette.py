@@ -6,10 +6,11 @@
 import json
 import re
 import sys
+from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from sync.mirror.dictionary import TABLES, Described
+from sync.mirror.dictionary import TABLES, Described, plain, unlinked
 from sync.mirror.queries import QUERIES, Query
 from sync.mirror.schema import METADATA
 
@@ -17,7 +18,6 @@ DATABASE: Final = "mirror"
 """Datasette names a database after its file, mirror.db."""
 PAGE: Final = "metadata.json"
 
-_LINK: Final = re.compile(r"\[([^]]*)\]\([^)]*\)")
 _CODE: Final = re.compile(r"`([^`]*)`")
 _FACETS: Final = {
     "customers": ["primary_city", "first_seen_by", "partial"],
@@ -64,7 +64,7 @@ def _table(table: Described) -> dict[str, Any]:
     said: dict[str, Any] = {
         "title": table.title,
         "description_html": _html(table.purpose),
-        "columns": {column.name: _plain(column.description) for column in table.columns},
+        "columns": {column.name: plain(column.description) for column in table.columns},
     }
     if table.name in _FACETS:
         said["facets"] = _FACETS[table.name]
@@ -81,12 +81,8 @@ def _query(query: Query) -> dict[str, Any]:
     return said | {"hide_sql": True}
 
 
-def _plain(said: str) -> str:
-    return _LINK.sub(r"\1", said).replace("`", "")
-
-
 def _html(said: str) -> str:
-    return _CODE.sub(r"<code>\1</code>", _LINK.sub(r"\1", said))
+    return _CODE.sub(r"<code>\1</code>", escape(unlinked(said), quote=False))
 
 
 if __name__ == "__main__":

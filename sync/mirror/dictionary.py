@@ -5,14 +5,26 @@ The reference of tables, the comments on PostgreSQL and the metadata for Dataset
 
 # ruff: noqa: E501 - sentences for people
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from sync.merge.customers import COLUMNS
 
+_LINK: Final = re.compile(r"\[([^]]*)\]\([^)]*\)")
 KOUNTA: Final = "Kounta"
 MIRROR: Final = "the mirror"
+
+
+def unlinked(said: str) -> str:
+    """Give Markdown without its links."""
+    return _LINK.sub(r"\1", said)
+
+
+def plain(said: str) -> str:
+    """Give Markdown without links and marks of code, for a comment or a label."""
+    return unlinked(said).replace("`", "")
 
 
 @dataclass(frozen=True, slots=True)

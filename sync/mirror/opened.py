@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from receiver.database import Database, mirror_of, open_sync_reader
 from receiver.errors import MirrorError
-from receiver.postgresql import Schema, checked_url
+from receiver.postgresql import Schema, checked_url, is_denied
 from receiver.settings import CompanyNotChosen, Settings
 from sync.mirror.customers import Condition, Customer, Filter, check_moment, selected_all, selected_as_of
 from sync.mirror.feed import BeyondFeedError, Change, selected_changes, selected_end
@@ -30,7 +30,6 @@ from sync.mirror.views import ALL_CUSTOMERS, CUSTOMER_CHANGES, CUSTOMER_VERSIONS
 
 AT_ONCE: Final = 1_000
 """Rows of one transaction."""
-_NOT_ALLOWED: Final = "42501"
 _A: Final = ALL_CUSTOMERS.c
 _UNKNOWN_THEN: Final[dict[str, Any]] = {"verified_at": None, "partial": None, "deleted_at": None}
 
@@ -273,7 +272,7 @@ def _is_checked(database: Database) -> bool:
     try:
         require_version(database, MIGRATIONS)
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
+        if not is_denied(error):
             raise
         return False
     return True

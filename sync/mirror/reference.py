@@ -69,10 +69,8 @@ processors (`scripts/bench queries`, the median of five):
 | share confirmed over time | 16 ms | 20 ms |
 | deliveries by verdict and day | 33 ms | 39 ms |
 
-One takes longer than 0.3 s: duplicates sort every address; as they were typed, with `GROUP BY email`, they take 0.5 s on
-SQLite. Changes by attribute read each changed row: it depends on how many changed in the 14 days, not on how many customers
-there are. How *all* customers were at a time is no canned query: it reads the whole history, 1.8 s of a
-processor for 1.2 million changes on SQLite."""
+One takes longer than 0.3 s: duplicates sort every address. Changes by attribute read each changed row: it depends on how many changed in the 14 days, not on how many customers
+there are. How *all* customers were at a time is no canned query: it reads the whole history."""
 
 
 def tables_page() -> str:

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from receiver.errors import MirrorError
-from receiver.postgresql import Schema, migration
+from receiver.postgresql import Schema, is_denied, migration
 from sync.mirror.schema import METADATA, SCHEMA, VIEWS
 
 ROLE: Final = "kounta_mirror_reader"
@@ -18,7 +18,6 @@ SHOWN: Final = (*VIEWS, *(name for name in METADATA.tables if not name.startswit
 """The views and tables of the interface."""
 
 _LONGEST_NAME: Final = 63
-_NOT_ALLOWED: Final = "42501"
 
 
 def grants(role: str) -> list[str]:
@@ -45,7 +44,7 @@ def make_role(url: str, role: str) -> list[str]:
                 with connection.begin_nested():
                     connection.execute(text(statement.replace(":", "\\:")))
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) == _NOT_ALLOWED:
+                if is_denied(error):
                     return wanted[place:]
                 raise MirrorError(f"The role {role} cannot be made: {_said(error)}.") from error
     return []

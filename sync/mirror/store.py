@@ -114,9 +114,9 @@ class MirrorStore:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that writes; each step of it is awaited to its end."""
-        if self._log is not None and (seconds := self._log.seconds_to_wait()):  # noqa: SIM102
-            if await whole(self._checkpoint(checkpoint("RESTART", seconds))):
-                self._log.begins_anew()
+        log = self._log
+        if log and (seconds := log.seconds_to_wait()) and await self._restart_log(seconds):
+            log.begins_anew()
         connection = WholeConnection(self.engine)
         async with Whole(connection):
             try:
@@ -130,6 +130,9 @@ class MirrorStore:
         """Empty the log of a file, so that no old page is left; False while a reader keeps some alive."""
         async with self._one_writer:
             return await whole(self._checkpoint(TRUNCATION))
+
+    async def _restart_log(self, seconds: float) -> bool:
+        return await whole(self._checkpoint(checkpoint("RESTART", seconds)))
 
     async def _checkpoint(self, statements: tuple[str, str, str]) -> bool:
         """Execute what `checkpoint` gives; False while a reader uses the log."""
