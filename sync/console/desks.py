@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from sync.settings import WorkerSettings
 
+STARTING_SECONDS: Final = 20.0
+"""How long a command waits for a worker that is starting."""
 UNKNOWN: Final = "The worker that runs does not serve this company, or is of another version. Start it again."
 
 
@@ -65,16 +67,30 @@ class Desk:
 class Desks:
     """The desks of a process, and the application of its local socket, which leads to them."""
 
-    def __init__(self, companies: Served, purpose: str) -> None:
+    def __init__(self, companies: Served, purpose: str, *, patience: float = STARTING_SECONDS) -> None:
         self._companies = companies
         self._purpose = purpose
+        self._patience = patience
+        """Seconds that a command waits for this process to open the desk of its company."""
         self._desks: dict[int, Desk] = {}
         """Of the companies whose lease this process holds."""
+        self._opened = asyncio.Event()
+        """Set, and replaced, whenever a desk opens."""
 
     def open(self, engine: Engine) -> Desk:
         """Answer for the company of this engine from now on."""
         desk = self._desks[engine.settings.company_id] = Desk(engine)
+        self._opened.set()
+        self._opened = asyncio.Event()
         return desk
+
+    async def _starting(self, company_id: int) -> Desk | None:
+        """Wait for the desk of a company that this process is about to open; None: it does not open."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                while company_id not in self._desks:
+                    await self._opened.wait()
+        return self._desks.get(company_id)
 
     def close(self, company_id: int) -> None:
         """Let nobody else come to this desk; who is there is answered."""
@@ -84,8 +100,8 @@ class Desks:
     async def engine(self, company_id: int) -> AsyncIterator[Engine]:
         """Give the engine of a configured company for one thing that a person wants done.
 
-        What another process holds the lease of is asked for here as a command without a worker does. Raises
-        UnavailableError.
+        What another process holds the lease of is asked for here as a command without a worker does. While
+        this process is starting, the command waits up to `patience`. Raises UnavailableError.
         """
         desk = self._desks.get(company_id)
         async with AsyncExitStack() as stack:
@@ -95,6 +111,11 @@ class Desks:
                 settings = self._companies.settings[company_id]
                 try:
                     engine = await stack.enter_async_context(open_engine(settings, self._purpose))
+                except OwnedElsewhere as error:
+                    desk = await self._starting(company_id)
+                    if desk is None:
+                        raise _unavailable(company_id, error) from error
+                    engine = stack.enter_context(desk.attended())
                 except Exception as error:
                     if not (isinstance(error, MirrorError) or is_unavailable(error)):
                         raise

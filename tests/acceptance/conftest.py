@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import os
 import shlex
 import signal
 import sqlite3
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -22,9 +20,10 @@ from receiver.signature import sign
 from sync.inbox import inbox_path
 from sync.mirror.store import OWNER
 from sync.sandbox import Faults, Sandbox, Settings, serving
+from tests import forks
+from tests.forks import Fork
 
 TOKEN = "sandbox-signature-token"
-INHERITED = ("PATH", "HOME", "LANG", "PYTHONPATH")
 START_SECONDS = 30
 END_SECONDS = 30
 
@@ -33,7 +32,7 @@ END_SECONDS = 30
 class Process:
     """A process of the program, and all that it has said so far."""
 
-    child: asyncio.subprocess.Process
+    child: Fork
     out: str = ""
     log: list[dict[str, Any]] = field(default_factory=list)
     """The lines of stderr that are log lines: an `event`, a `message` …"""
@@ -104,18 +103,11 @@ class Shell:
     sandbox: Sandbox
     settings: dict[str, str]
 
-    async def start(self, *command: str) -> asyncio.subprocess.Process:
-        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "sync",
+    async def start(self, *command: str) -> Fork:
+        return await forks.start(
             *command,
-            env={**inherited, "MIRROR_CONSOLE_PORT": "0", **self.settings},
+            env={"MIRROR_CONSOLE_PORT": "0", **self.settings},
             cwd=self.directory,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
         )
 
     async def type(self, command: str) -> tuple[int, str, str]:
@@ -130,9 +122,7 @@ class Shell:
         return json.loads(out)
 
     @asynccontextmanager
-    async def running(
-        self, *command: str
-    ) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
+    async def running(self, *command: str) -> AsyncIterator[tuple[Fork, dict[str, Any]]]:
         """Run a process of the Procfile; give it, and the line in which it says that it has started."""
         process = await self.start(*command)
         try:
@@ -177,17 +167,10 @@ class Shop:
         }
 
     async def start(self, command: str, **settings: str) -> Process:
-        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "sync",
+        child = await forks.start(
             *command.split(),
-            env={**inherited, "MIRROR_CONSOLE_PORT": "0", **self.settings, **settings},
+            env={"MIRROR_CONSOLE_PORT": "0", **self.settings, **settings},
             cwd=self.directory,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
         )
         process = Process(child)
         self.processes.append(process)

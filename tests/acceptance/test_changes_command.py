@@ -4,12 +4,14 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+
+from tests import forks
+from tests.forks import Fork
 
 LONGEST = 30
 CUSTOMERS = 40
@@ -26,7 +28,7 @@ async def kept(shop: Any) -> Any:
 class Reader:
     """A process whose stdout is read line by line."""
 
-    def __init__(self, child: asyncio.subprocess.Process) -> None:
+    def __init__(self, child: Fork) -> None:
         self.child = child
 
     async def next(self) -> dict[str, Any]:
@@ -48,19 +50,11 @@ class Reader:
 @asynccontextmanager
 async def reading(shop: Any, command: str, out: int = asyncio.subprocess.PIPE) -> AsyncIterator[Reader]:
     """Start a command whose output is read while it runs; it is killed if it still lives then."""
-    inherited = {
-        name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ
-    }
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "sync",
+    child = await forks.start(
         *command.split(),
-        env={**inherited, **shop.settings},
+        env=shop.settings,
         cwd=shop.directory,
-        stdin=asyncio.subprocess.DEVNULL,
         stdout=out,
-        stderr=asyncio.subprocess.PIPE,
     )
     try:
         yield Reader(child)

@@ -8,7 +8,6 @@ import re
 import signal
 import sqlite3
 import stat
-import sys
 import termios
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -22,6 +21,8 @@ import pytest
 from dotenv import dotenv_values
 
 from sync.sandbox import Faults, Sandbox, Settings, serving
+from tests import forks
+from tests.forks import Fork
 
 KEY = "a-key-of-more-than-32-characters-for-a-test"
 SECRET = """it's a "$ecret" ${HOME} #1 \\"""
@@ -35,22 +36,14 @@ class Shell:
     sandbox: Sandbox
     url: str
     settings: dict[str, str] = field(default_factory=dict)
-    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
+    processes: list[Fork] = field(default_factory=list)
 
-    async def start(
-        self, *command: str, settings: Mapping[str, str] | None = None, **options: Any
-    ) -> asyncio.subprocess.Process:
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        pipe = asyncio.subprocess.PIPE
-        given = {"stdin": pipe, "stdout": pipe, "stderr": pipe, **options}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "sync",
+    async def start(self, *command: str, settings: Mapping[str, str] | None = None, **options: Any) -> Fork:
+        process = await forks.start(
             *command,
-            env={**inherited, "MIRROR_CONSOLE_PORT": "0", **self.settings, **(settings or {})},
+            env={"MIRROR_CONSOLE_PORT": "0", **self.settings, **(settings or {})},
             cwd=self.directory,
-            **given,
+            **{"stdin": forks.PIPE, **options},
         )
         self.processes.append(process)
         return process

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import httpx2
 import pytest
 
 from receiver.signature import sign
+from tests import forks
 from tests.people import ANN, BOB, KEY, person
 
 TOKEN = "sandbox-signature-token"
@@ -174,14 +174,12 @@ async def test_a_person_at_a_terminal_types_the_id(kept: Any, typed: str) -> Non
     asking, answering = os.openpty()
     try:
         os.write(asking, f"{typed}\n".encode())
-        command = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "sync", "erase", str(ANN)),
-            env={"PATH": os.environ["PATH"], **kept.settings},
+        command = await forks.start(
+            "erase",
+            str(ANN),
+            env=kept.settings,
             cwd=kept.directory,
             stdin=answering,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
         )
         _, told = await asyncio.wait_for(command.communicate(), 60)
     finally:

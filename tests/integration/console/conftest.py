@@ -53,6 +53,8 @@ class Kiosk:
     place: Place
     stack: AsyncExitStack
     now: float = NOON.timestamp()
+    patience: float = 0
+    """Seconds that an action waits for a worker that is starting."""
     more: dict[str, str] = field(default_factory=lambda: {"MIRROR_SECRET_KEY": "k" * 32})
     served: Served = field(default_factory=Served)
     sandbox: Sandbox = field(init=False)
@@ -86,7 +88,7 @@ class Kiosk:
         self.inbox = await self.stack.enter_async_context(
             await InboxWriter.open(inbox_of(self.place), clock=self.clock)
         )
-        self.desks = Desks(self.served, "the test")
+        self.desks = Desks(self.served, "the test", patience=self.patience)
         await Mirror.of(self.store, COMPANY, self.served.settings[COMPANY].subscription)
         if has_desk:
             await self.sit_down()

@@ -308,3 +308,12 @@ async def test_where_nobody_works_the_page_says_so_and_the_action_is_refused(kio
     answer = await kiosk.send("/replay/try", names="x")
     assert answer.status_code == 503
     assert "Not available now" in answer.text
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+async def test_an_action_waits_for_a_worker_that_is_starting(kiosk: Any) -> None:
+    kiosk.patience = 30
+    await kiosk.open(1, has_desk=False)
+    acting = asyncio.create_task(kiosk.act("/reconcile"))
+    await kiosk.sit_down()
+    assert "Reconciliation is over: 1 listed" in words(await acting)

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from sync.mirror.store import OWNER
 from sync.mirror.sweeps import begin_sweep, end_sweep
 from sync.settings import MirrorSettings
 from sync.status import Status, status_of
+from tests import forks
 from tests.stores import change, lose
 
 
@@ -39,14 +38,11 @@ async def looked(house: Any, company: int = 5678) -> Status:
 
 async def said(house: Any, *options: str) -> tuple[int, str, str]:
     """Run `status` as a person does; give exit code, stdout, stderr."""
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "sync", "status", *options],
-        env={**inherited, **environment_of(house.place), "KOUNTA_COMPANY_ID": "5678"},
+    process = await forks.start(
+        "status",
+        *options,
+        env={**environment_of(house.place), "KOUNTA_COMPANY_ID": "5678"},
         cwd=house.directory,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
     )
     out, complaint = await asyncio.wait_for(process.communicate(), 30)
     return process.returncode or 0, out.decode(), complaint.decode()
