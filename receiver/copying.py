@@ -18,7 +18,7 @@ from sqlalchemy import JSON, String, column, func, select, text
 from sqlalchemy import table as named
 
 from receiver import postgresql
-from receiver.database import migrate, schema_revision
+from receiver.database import migrate, schema_revision, scripts_of
 from receiver.digest import at_once, digest, storable
 from receiver.errors import MirrorError
 from receiver.postgresql import Schema
@@ -254,13 +254,7 @@ def _quoted(target: Connection, store: Store, one: Table) -> str:
 
 
 def _is_old(path: Path, migrations: str) -> bool:
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    config = Config()
-    config.set_main_option("script_location", migrations)
-    script = ScriptDirectory.from_config(config)
-    return schema_revision(path) != script.get_current_head()
+    return schema_revision(path) != scripts_of(migrations).get_current_head()
 
 
 def _back_up(path: Path, copy: Path) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from alembic.config import Config
     from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Connection, Dialect, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -224,12 +226,8 @@ def migrate(database: Database, script_location: str) -> None:
     what `is_unavailable` knows when a server is away.
     """
     from alembic import command
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory as Scripts
 
-    config = Config()
-    config.set_main_option("script_location", script_location)
-    script = Scripts.from_config(config)
+    config, script = _config(script_location), scripts_of(script_location)
     head = script.get_current_head()
     with _migrating:
         try:
@@ -250,6 +248,22 @@ def migrate(database: Database, script_location: str) -> None:
                 f"The schema of {database} could not be brought to version {head}: "
                 f"{reason.strip() or type(error).__name__}. The database is unchanged."
             ) from error
+
+
+@cache
+def scripts_of(script_location: str) -> ScriptDirectory:
+    """Read the migrations at Alembic's `script_location`, once in a process."""
+    from alembic.script import ScriptDirectory as Scripts
+
+    return Scripts.from_config(_config(script_location))
+
+
+def _config(script_location: str) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", script_location)
+    return config
 
 
 def run_migration() -> None:

@@ -15,6 +15,9 @@ from receiver.database import Place, Server, migrate
 from receiver.inbox.schema import MIGRATIONS as OF_INBOX
 from receiver.postgresql import Schema
 from sync.mirror.store import migrate_mirror
+from tests.schemas import copy_schemas
+
+copy_schemas()
 
 
 class PostgreSQL:

@@ -24,11 +24,17 @@ import selectors
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+from receiver.database import migrate
+from receiver.inbox.schema import MIGRATIONS as OF_INBOX
+from sync.mirror.reader import MIGRATIONS as OF_MIRROR
+from tests.schemas import copy_schemas
 
 MOST_BYTES: Final = 1 << 20
 """A request's size; the environment is most of it."""
@@ -62,6 +68,10 @@ def import_program() -> None:
 
     for name in COMMANDS:
         app[name]
+    copy_schemas()
+    for migrations, name in ((OF_INBOX, "inbox.db"), (OF_MIRROR, "mirror.db")):
+        with tempfile.TemporaryDirectory() as directory:  # the first one, which is copied
+            migrate(Path(directory) / name, migrations)
     threads = len(list(Path("/proc/self/task").iterdir()))
     assert threads == 1, f"a process with {threads} threads cannot be forked"
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from receiver.database import Server
+from sync import engine
 from sync.console.pages.errands import Errand
 from sync.console.pages.guard import COOKIE
 from sync.console.pages.notices import Notice
@@ -310,10 +311,20 @@ async def test_where_nobody_works_the_page_says_so_and_the_action_is_refused(kio
     assert "Not available now" in answer.text
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-async def test_an_action_waits_for_a_worker_that_is_starting(kiosk: Any) -> None:
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_an_action_waits_for_a_worker_that_is_starting(
+    kiosk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = asyncio.Event()
+
+    def open_engine(*given: Any) -> Any:
+        tried.set()
+        return engine.open_engine(*given)
+
+    monkeypatch.setattr("sync.console.desks.open_engine", open_engine)
     kiosk.patience = 30
     await kiosk.open(1, has_desk=False)
     acting = asyncio.create_task(kiosk.act("/reconcile"))
+    await tried.wait()
     await kiosk.sit_down()
     assert "Reconciliation is over: 1 listed" in words(await acting)
