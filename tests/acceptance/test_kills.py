@@ -20,9 +20,10 @@ from starlette.routing import Route
 
 from sync.demo.comparison import wrong_rows
 from sync.demo.processes import Service, run
+from tests.budget import tries
 
 COMPANY = 5678
-KILLS = 20
+KILLS = tries(6, 20)
 EFFECTS = (
     "SELECT delivery_id, count(*) FROM customer_changes WHERE delivery_id IS NOT NULL GROUP BY delivery_id"
 )

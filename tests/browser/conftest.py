@@ -1,4 +1,4 @@
-"""One house and one browser for all tests of a module; each test has a page of its own."""
+"""One house and one browser for all tests of this folder; each test has a page of its own."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +10,14 @@ from tests.browser.house import House, browsing
 from tests.browser.visitor import Visitor
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with House(Path(tmp_path_factory.mktemp("house"))) as house:
         house.furnish()
         yield house
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     with browsing() as browser:
         yield browser

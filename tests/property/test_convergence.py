@@ -7,7 +7,6 @@ agree with the rows. At the end a deep reconciliation makes everything right.
 
 import asyncio
 import json
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -43,6 +42,7 @@ from sync.reconcile.report import Report, Request
 from sync.reconcile.sweep import ForeignListError
 from sync.sandbox import AppTransport, Courier, Faults, Sandbox, Settings, create_app
 from sync.settings import WorkerSettings
+from tests.budget import tries
 from tests.databases import asked
 from tests.places import empty, settings_of, wrong_in
 
@@ -418,7 +418,7 @@ def _plain(name: str, value: Any) -> Any:
     return bool(value) if name == "accepts_marketing" and value is not None else value
 
 
-LIVES: Final = int(os.environ.get("MIRROR_LIVES", "12"))
+LIVES: Final = tries(8, 120)
 ON_A_SERVER: Final = 4
 """One in so many lives is lived on PostgreSQL, too, where it takes longer."""
 

@@ -20,6 +20,7 @@ from sync.engine import Engine, open_engine
 from sync.kounta import Customer, Retries
 from sync.sandbox import Sandbox, Settings, serving
 from sync.settings import WorkerSettings
+from tests.budget import tries
 from tests.databases import asked
 from tests.places import settings_of
 
@@ -233,7 +234,12 @@ def exact(text: str) -> Any:
     return json.loads(text, parse_int=Decimal, parse_float=Decimal)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=tries(25, 250),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(shape=shapes, first=created, second=updated, third=edited)
 @example(shape={}, first=WHOLE, second=dict.fromkeys(WHOLE), third=WHOLE)
 @example(

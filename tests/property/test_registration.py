@@ -16,6 +16,7 @@ from sync.mirror.store import Mirror
 from sync.registration.plan import addresses
 from sync.registration.registrar import Registrar
 from sync.sandbox import Faults, Sandbox, Settings, serving
+from tests.budget import tries
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PUBLIC_URL = "https://mirror.example/below"
@@ -111,14 +112,14 @@ async def lived(events: list[tuple[Any, ...]], faults: list[str], directory: Pat
         await mirror.close()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=tries(8, 100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(INTERFERENCE, max_size=10))
 def test_each_topic_ends_registered_once_and_others_are_untouched(events: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(lived([("ensure",), *events], [], Path(directory)))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=tries(8, 100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(INTERFERENCE.filter(lambda event: event[0] != "double"), max_size=6), FAULTS)
 def test_the_same_while_calls_fail(events: list[tuple[Any, ...]], faults: list[str]) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from receiver.database import Server
+from tests.budget import tries
 from tests.simulation.replay import Flush, record, replay
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SEEDS = range(101, 151)
+SEEDS = range(101, 101 + tries(8, 50))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

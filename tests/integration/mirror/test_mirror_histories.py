@@ -19,6 +19,7 @@ from sync.merge.doubts import Reason
 from sync.merge.snapshots import Source
 from sync.mirror.queue import ask_about, doubt_every_live
 from sync.replay import replay
+from tests.budget import tries
 
 CUSTOMERS = range(1, 6)
 STEPS = 60
@@ -120,7 +121,7 @@ class Life:
         await doubt_every_live(self.house.mirror, Reason.REFRESH, self.house.now, asked=False)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(tries(3, 8)))
 async def test_figures_history_and_tags_agree_with_the_rows_all_along(
     house: Any, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
