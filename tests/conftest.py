@@ -16,6 +16,8 @@ from receiver.inbox.schema import MIGRATIONS as OF_INBOX
 from receiver.postgresql import Schema
 from sync.mirror.store import migrate_mirror
 
+pytest_plugins = ["tests.timekeeping"]
+
 
 class PostgreSQL:
     """One server for all tests of a process, started when the first of them asks."""

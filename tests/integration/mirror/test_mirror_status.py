@@ -22,6 +22,8 @@ from sync.settings import MirrorSettings
 from sync.status import Status, status_of
 from tests.stores import change, lose
 
+ROOT = Path(__file__).parents[3]
+
 
 def environment_of(place: Place) -> dict[str, str]:
     url = {"DATABASE_URL": place.url} if isinstance(place, Server) else {}
@@ -40,9 +42,10 @@ async def looked(house: Any, company: int = 5678) -> Status:
 async def said(house: Any, *options: str) -> tuple[int, str, str]:
     """Run `status` as a person does; give exit code, stdout, stderr."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    settings = environment_of(house.place) | {"PYTHONPATH": str(ROOT)}
     process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "sync", "status", *options],
-        env={**inherited, **environment_of(house.place), "KOUNTA_COMPANY_ID": "5678"},
+        *[sys.executable, "-m", "tests.at", house.now.isoformat(), "status", *options],
+        env={**inherited, **settings, "KOUNTA_COMPANY_ID": "5678"},
         cwd=house.directory,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -57,8 +60,6 @@ async def well(house: Any) -> AsyncIterator[Any]:
     """A house in which a worker runs, and has swept."""
     sweep = await begin_sweep(house.mirror, "backfill", house.now)
     await end_sweep(house.mirror, sweep, house.now, None)
-    # it lives, whatever the clock of the process that looks
-    change(inbox_of(house.place), "UPDATE starts SET seen_at = '2999-01-01T00:00:00.000Z'")
     async with serve_locally(Starlette(), house.directory, OWNER):
         yield house
 
@@ -228,7 +229,7 @@ customers      none
 to be read     none
 last sweep     2026-11-24T12:00:00.000Z
 oldest proof   none yet
-receiver       last sign of life 2999-01-01T00:00:00.000Z
+receiver       last sign of life 2026-11-24T12:00:00.000Z
 last gap       none known
 drift          not known yet: nobody was drawn at random in the last 7 days
 lost webhooks  not known yet: nothing changed in the last 7 days

@@ -1,0 +1,22 @@
+"""Runs a command while the clock stands still: `python -m tests.at 2026-11-24T12:00:00Z status --json`."""
+
+import sys
+from datetime import datetime, tzinfo
+
+import receiver.clock
+from sync.cli import main
+
+
+class Stopped:
+    """Takes the place of `datetime` where the product reads the system clock."""
+
+    def __init__(self, at: datetime) -> None:
+        self._at = at
+
+    def now(self, zone: tzinfo) -> datetime:
+        return self._at.astimezone(zone)
+
+
+if __name__ == "__main__":
+    setattr(receiver.clock, "datetime", Stopped(datetime.fromisoformat(sys.argv.pop(1))))  # noqa: B010 - of another type
+    main()
