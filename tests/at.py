@@ -1,4 +1,7 @@
-"""Runs a command while the clock stands still: `python -m tests.at 2026-11-24T12:00:00Z status --json`."""
+"""Runs a command while the clock stands still: `python -m tests.at 2026-11-24T12:00:00Z status --json`.
+
+With `-c PROGRAM` instead of a command it runs a Python program that uses the package.
+"""
 
 import sys
 from datetime import datetime, tzinfo
@@ -19,4 +22,7 @@ class Stopped:
 
 if __name__ == "__main__":
     setattr(receiver.clock, "datetime", Stopped(datetime.fromisoformat(sys.argv.pop(1))))  # noqa: B010 - of another type
-    main()
+    if sys.argv[1:2] == ["-c"]:
+        exec(compile(sys.argv[2], "-c", "exec"), {"__name__": "__main__"})  # noqa: S102 - a text of a test
+    else:
+        main()
