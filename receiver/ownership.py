@@ -6,9 +6,9 @@ import fcntl
 import json
 import os
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+from receiver.clock import utc_now
 from receiver.errors import MirrorError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Ownership:
         except OSError as error:
             os.close(descriptor)
             raise MirrorError(f"{path} cannot be locked: {error.strerror}.") from error
-        since = datetime.now(UTC).isoformat(timespec="seconds")
+        since = utc_now().isoformat(timespec="seconds")
         note = json.dumps({"pid": os.getpid(), "purpose": purpose, "since": since})
         with suppress(OSError):  # a full disk takes the note away, not the lock
             os.ftruncate(descriptor, 0)

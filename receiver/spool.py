@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
@@ -17,6 +17,7 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
 from receiver.breaker import Breaker
+from receiver.clock import utc_now
 from receiver.database import NewerDatabase, StoreMissing, is_unavailable, migrate, schema_revision
 from receiver.errors import MirrorError
 from receiver.inbox import InboxReader, transactions
@@ -75,10 +76,6 @@ async def look(directory: Path, company_id: int) -> Spooled | None:
         return None
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Spool(InboxStore):
     """The inbox on PostgreSQL, with a file that takes its place while it is away."""
 
@@ -118,7 +115,7 @@ class Spool(InboxStore):
         schema: Schema,
         directory: Path,
         *,
-        clock: Callable[[], datetime] = _utc_now,
+        clock: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> Self:
         """Open the file of a data directory beside a schema, which need not be there.

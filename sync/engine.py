@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from random import Random
 
 import httpx2
 import structlog
 
+from receiver import clock
 from receiver.database import is_unavailable
 from sync.apply import Applier
 from sync.budget import keep_budget, kept_budget
@@ -37,7 +38,7 @@ _log = structlog.get_logger()
 
 def utc_now() -> datetime:
     """Give the time now, in UTC and whole milliseconds: what is compared must survive being stored."""
-    now = datetime.now(UTC)
+    now = clock.utc_now()
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 

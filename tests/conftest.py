@@ -22,7 +22,7 @@ from tests.schemas import copy_schemas
 
 copy_schemas()
 
-pytest_plugins = ["tests.scheduling"]
+pytest_plugins = ["tests.scheduling", "tests.timekeeping"]
 
 TEMPLATE = "both_schemas"
 SERVER_SETTINGS = (

@@ -11,9 +11,12 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
+
+from tests.timekeeping import note_process
 
 CHECKOUT: Final = Path(__file__).parent.parent
 PIPE: Final = subprocess.PIPE
@@ -84,8 +87,14 @@ async def start(
     stdout: int | None = PIPE,
     stderr: int | None = PIPE,
     start_new_session: bool = False,
+    at: datetime | None = None,
 ) -> Fork:
-    """Start `kounta-mirror` with these arguments; of the tests' own environment it has INHERITED alone."""
+    """Start `kounta-mirror` with these arguments; of the tests' own environment it has INHERITED alone.
+
+    It goes by the system clock, or its clock stands still `at` a time.
+    """
+    if at is None:
+        note_process(["kounta-mirror", *argv])
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     ours: list[int] = []
     theirs: list[int] = []
@@ -102,7 +111,13 @@ async def start(
             theirs.append(os.dup(number if given is None else given))
     line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     line.connect(_server())
-    request = {"argv": argv, "env": inherited | dict(env), "cwd": str(cwd), "session": start_new_session}
+    request = {
+        "argv": argv,
+        "env": inherited | dict(env),
+        "cwd": str(cwd),
+        "session": start_new_session,
+        "at": at and at.isoformat(),
+    }
     socket.send_fds(line, [json.dumps(request).encode()], theirs)
     for descriptor in theirs:
         os.close(descriptor)

@@ -1,10 +1,10 @@
 """A process that has the whole program imported, and forks a process for each command that a test types.
 
 `python -m tests.forkserver PATH` listens on a Unix socket at PATH until its stdin ends. A request is one JSON
-message (`argv`, `env`, `cwd`, `session`: whether it gets a session of its own) with three descriptors: stdin,
-stdout and stderr of the new process. The answer is the process's pid as a line, with a pidfd; a second line
-is its exit code, below 0 the number of a signal. When the client closes the connection, a process that still
-runs is killed.
+message (`argv`, `env`, `cwd`, `session`: whether it gets a session of its own, `at`: the time at which its
+clock stands still, or null) with three descriptors: stdin, stdout and stderr of the new process. The answer is
+the process's pid as a line, with a pidfd; a second line is its exit code, below 0 the number of a signal. When
+the client closes the connection, a process that still runs is killed.
 
 A process is what `python -m sync` makes, but for the second that its imports take: it has its own memory,
 descriptors, signals, environment and directory, and runs `sync.cli.main`. It ends as an interpreter does up
@@ -28,12 +28,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from receiver.database import migrate
 from receiver.inbox.schema import MIGRATIONS as OF_INBOX
 from sync.mirror.reader import MIGRATIONS as OF_MIRROR
+from tests.at import stop_the_clock
 from tests.schemas import copy_schemas
 
 MOST_BYTES: Final = 1 << 20
@@ -162,6 +164,8 @@ def _run(request: dict[str, object], descriptors: list[int]) -> None:
     os.closerange(3, 256)
     if request["session"]:
         os.setsid()
+    if request["at"]:
+        stop_the_clock(datetime.fromisoformat(str(request["at"])))
     env, cwd, argv = request["env"], request["cwd"], request["argv"]
     assert isinstance(env, dict)
     assert isinstance(argv, list)

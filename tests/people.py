@@ -1,11 +1,11 @@
 """People whose every value is told apart from everybody else's, so that any trace of them is found."""
 
-from datetime import UTC, datetime
 from typing import Any
+
+from tests.clock import NOON
 
 COMPANY = 5678
 KEY = "a key of thirty-two characters or more"
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ANN = 918273645
 BOB = 918273646
 

@@ -7,13 +7,14 @@ import json
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 import structlog
 import uuid_utils
 from prometheus_client import Histogram
 
+from receiver.clock import utc_now
 from receiver.database import is_unavailable, utc_text
 from receiver.errors import MirrorError
 from receiver.inbox.notes import Notes
@@ -22,6 +23,7 @@ from receiver.inbox.transactions import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import datetime
     from types import TracebackType
 
     from receiver.database import Database
@@ -50,10 +52,6 @@ class CommitFailed(MirrorError):  # noqa: N818 - it says what is the case
 class _Waiting:
     row: Row
     stored: asyncio.Future[None]
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _new_id() -> str:
@@ -104,7 +102,7 @@ class InboxWriter:
         database: Database,
         *,
         queue_limit: int = 10_000,
-        clock: Callable[[], datetime] = _utc_now,
+        clock: Callable[[], datetime] = utc_now,
         new_id: Callable[[], str] = _new_id,
         committed: Callable[[], None] = lambda: None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
@@ -132,7 +130,7 @@ class InboxWriter:
         store: InboxStore,
         *,
         queue_limit: int = 10_000,
-        clock: Callable[[], datetime] = _utc_now,
+        clock: Callable[[], datetime] = utc_now,
         new_id: Callable[[], str] = _new_id,
         committed: Callable[[], None] = lambda: None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,

@@ -14,8 +14,17 @@ from receiver.errors import MirrorError
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
 
+
+def _version() -> str:
+    """Return the version of the installed package; cyclopts would look for one that is called `sync`."""
+    from importlib.metadata import version
+
+    return version("kounta-mirror")
+
+
 app = App(
     name="kounta-mirror",
+    version=_version,
     help="A local, queryable replica of a Kounta company's customers.",
     error_console=Console(stderr=True),
     suppress_keyboard_interrupt=False,

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter, Token
 
+from receiver.clock import utc_now
 from sync.cli.owner import UsageError
 from sync.console.moments import moment_of
 
 
 def _converted(_type: object, tokens: Sequence[Token]) -> datetime:
-    return moment_of(tokens[0].value, datetime.now(UTC))
+    return moment_of(tokens[0].value, utc_now())
 
 
 def _zoned(_type: object, tokens: Sequence[Token]) -> datetime:

@@ -1,12 +1,13 @@
 """Customers as whoever reports reads them: as they are now, or as the mirror had them at a moment."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, ClassVar, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, union
 from sqlalchemy.engine import Connection
 
+from receiver.clock import utc_now
 from receiver.database import utc_text
 from receiver.errors import MirrorError
 from sync.mirror.views import (
@@ -135,7 +136,7 @@ def check_moment(connection: Connection, companies: Sequence[int], moment: datet
 
     Raises MomentError for the future, and BeforeHistoryError before the first change of all `companies`.
     """
-    if moment > datetime.now(UTC):
+    if moment > utc_now():
         raise MomentError(f"{utc_text(moment)} is in the future: name a time that is past.")
     begins = [found for one in companies if (found := _beginning(connection, one)) is not None]
     if not begins:

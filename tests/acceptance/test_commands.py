@@ -6,6 +6,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,10 @@ def without(name: str) -> dict[str, str]:
 
 def is_one_sentence(complaint: str) -> bool:
     return complaint.count("\n") == 1 and "Traceback" not in complaint and "do-not-tell" not in complaint
+
+
+async def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    assert await typed(tmp_path, "--version", {}) == (0, f"{version('kounta-mirror')}\n", "")
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,16 @@ from receiver.ownership import OwnedElsewhere
 from receiver.postgresql import Schema
 from tests.clock import NOON, Clock
 from tests.stores import change, engine_of, lose, sessions, shape
+from tests.timekeeping import SystemClock
 
 UPDATED = "customers/updated"
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock(system_clock: SystemClock) -> Clock:
+    clock = Clock()
+    system_clock.follow(clock)
+    return clock
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from receiver.database import Database, Place, Server, inbox_of
 from receiver.inbox import InboxReader, InboxWriter
 from receiver.inbox.partitions import DAYS_AHEAD
 from tests.clock import NOON, Clock
+from tests.timekeeping import SystemClock
 
 UPDATED = "customers/updated"
 DAY = timedelta(days=1)
@@ -18,8 +19,10 @@ pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock(system_clock: SystemClock) -> Clock:
+    clock = Clock()
+    system_clock.follow(clock)
+    return clock
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from receiver.ownership import OwnedElsewhere
 from receiver.postgresql import Schema
 from receiver.spool import Spool, look, spool_path
 from tests.databases import Cluster, line_to
+from tests.timekeeping import SystemClock
 
 UPDATED = "customers/updated"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -79,11 +80,13 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-async def house(cluster: Cluster, tmp_path: Path) -> AsyncIterator[House]:
+async def house(cluster: Cluster, tmp_path: Path, system_clock: SystemClock) -> AsyncIterator[House]:
     with structlog.testing.capture_logs() as log:
         async with AsyncExitStack() as stack:
             cluster.execute("DROP SCHEMA IF EXISTS inbox CASCADE")
-            yield House(cluster, tmp_path / "data", "postgres", stack, log=log)
+            house = House(cluster, tmp_path / "data", "postgres", stack, log=log)
+            system_clock.follow(lambda: house.now)
+            yield house
             cluster.thaw()
         if not cluster.runs:
             cluster.start()

@@ -2,13 +2,13 @@
 
 import asyncio
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sync.engine import utc_now
 from sync.kounta import BasicAuth, Budget, Kounta, KountaError, Retries
 from sync.merge.customers import Subscription
 from sync.mirror.registration import our_webhooks
@@ -18,7 +18,6 @@ from sync.registration.registrar import Registrar
 from sync.sandbox import Faults, Sandbox, Settings, serving
 from tests.budget import tries
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PUBLIC_URL = "https://mirror.example/below"
 WANTED = addresses(PUBLIC_URL, 5678)
 TOPICS = sorted(WANTED)
@@ -50,7 +49,7 @@ class World:
     def __init__(self, sandbox: Sandbox, mirror: Mirror, kounta: Kounta) -> None:
         self.webhooks = sandbox.company.webhooks
         self.mirror = mirror
-        self.registrar = Registrar(mirror, kounta, clock=lambda: NOON)
+        self.registrar = Registrar(mirror, kounta, clock=utc_now)
         self.others: dict[int, dict[str, Any]] = {}
 
     async def happen(self, what: tuple[Any, ...]) -> None:

@@ -11,7 +11,8 @@ from receiver.errors import MirrorError
 from sync.mirror.erasure import Mark
 from sync.mirror.marks import Marker
 from sync.mirror.marks_file import MarksFile
-from tests.people import ANN, BOB, COMPANY, KEY, NOON
+from tests.clock import NOON
+from tests.people import ANN, BOB, COMPANY, KEY
 
 MARKER = Marker(SecretStr(KEY))
 

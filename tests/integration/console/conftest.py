@@ -30,11 +30,12 @@ from sync.reconcile.report import Request
 from sync.sandbox import Faults, Sandbox, Settings
 from sync.sandbox import serving as serving_kounta
 from sync.settings import WorkerSettings
+from tests.clock import NOON
 from tests.databases import asked
 from tests.places import settings_of
+from tests.timekeeping import SystemClock
 
 COMPANY = 5678
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BROWSER = MappingProxyType({"Accept": "text/html"})
 SEAL = re.compile(r'name="seal" value="([0-9a-f]+)"')
 
@@ -211,7 +212,9 @@ async def _scraped() -> bytes:
 
 
 @pytest.fixture
-async def kiosk(place: Place) -> AsyncIterator[Kiosk]:
+async def kiosk(place: Place, system_clock: SystemClock) -> AsyncIterator[Kiosk]:
     """Nothing yet: a test opens it."""
     async with AsyncExitStack() as stack:
-        yield Kiosk(place, stack)
+        kiosk = Kiosk(place, stack)
+        system_clock.follow(kiosk.clock)
+        yield kiosk

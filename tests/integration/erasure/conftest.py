@@ -19,9 +19,11 @@ from sync.inbox import InboxView
 from sync.merge.snapshots import Lens
 from sync.mirror.store import Mirror
 from sync.settings import WorkerSettings
+from tests.clock import NOON
 from tests.databases import asked
-from tests.people import COMPANY, KEY, NOON
+from tests.people import COMPANY, KEY
 from tests.places import settings_of
+from tests.timekeeping import SystemClock
 
 
 @dataclass
@@ -152,8 +154,9 @@ class House:
 
 
 @pytest.fixture
-async def house(place: Place) -> AsyncIterator[House]:
+async def house(place: Place, system_clock: SystemClock) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         house = House(place, stack)
+        system_clock.follow(lambda: house.now)
         await house.open()
         yield house

@@ -25,7 +25,8 @@ from sync.mirror.erasure import forget_ids_of_erased, marks_of
 from sync.mirror.figures import figures_of
 from sync.mirror.marks import Marker
 from sync.mirror.store import KeyDiffersError, Mirror, MirrorStore
-from tests.people import ANN, BOB, COMPANY, NOON, person
+from tests.clock import NOON
+from tests.people import ANN, BOB, COMPANY, person
 from tests.stores import backup, held
 
 ANOTHER_KEY = "another key of thirty-two characters or so"

@@ -7,6 +7,7 @@ import pytest
 
 from sync.kounta import Kounta, KountaAccessLost, KountaError, KountaRefused, KountaWrongShape, Page
 from sync.kounta.paging import MOST_EMPTY_PAGES
+from tests.timekeeping import SystemClock
 
 LIST = "/v1/companies/5678/customers.json"
 
@@ -113,8 +114,11 @@ async def test_a_stored_page_of_another_place_is_refused(upstream: Any, kounta: 
     assert upstream.asked == []
 
 
-async def test_a_page_knows_when_it_arrived(upstream: Any, connect: Callable[..., Kounta]) -> None:
+async def test_a_page_knows_when_it_arrived(
+    upstream: Any, connect: Callable[..., Kounta], system_clock: SystemClock
+) -> None:
     now = datetime(2026, 3, 1, tzinfo=UTC)
+    system_clock.follow(lambda: now)
     upstream.answer(LIST, listed(1))
     (page,) = await walked(connect(clock=lambda: now))
     assert page.answered_at == now

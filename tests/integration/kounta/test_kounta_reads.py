@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sync.kounta import Kounta, KountaAccessLost, KountaError, KountaRefused, KountaWrongShape
+from tests.timekeeping import SystemClock
 
 JAMIE = {"id": 389427, "first_name": "Jamie", "email": None, "updated_at": "2026-03-01T12:00:00+11:00"}
 PATH = "/v1/companies/5678/customers/389427.json"
@@ -49,11 +50,13 @@ async def test_a_customer_that_is_not_there_is_none(upstream: Any, kounta: Kount
 
 
 async def test_a_read_knows_when_it_was_asked_for_and_answered(
-    upstream: Any, connect: Callable[..., Kounta]
+    upstream: Any, connect: Callable[..., Kounta], system_clock: SystemClock
 ) -> None:
     ticks = count()
     began = datetime(2026, 3, 1, tzinfo=UTC)
+    system_clock.follow(lambda: began)
     kounta = connect(clock=lambda: began + timedelta(seconds=next(ticks)))
+    ticks = count()  # the guard of tests/timekeeping.py has looked at the clock
     upstream.answer(PATH, JAMIE)
     read = await kounta.read(389427)
     assert (read.asked_at, read.answered_at) == (began, began + timedelta(seconds=1))

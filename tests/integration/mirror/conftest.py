@@ -2,7 +2,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from sync.merge.customers import Subscription
 from sync.merge.doubts import Timing
 from sync.merge.snapshots import Lens
 from sync.mirror.store import Mirror
+from tests.clock import NOON
 from tests.databases import asked
+from tests.timekeeping import SystemClock
 
 COMPANY = 5678
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ADDRESS = {
     "address": "1 George Street",
     "city": "Sydney",
@@ -147,15 +148,18 @@ class House:
 
 
 @pytest.fixture
-async def house(place: Place) -> AsyncIterator[House]:
+async def house(place: Place, system_clock: SystemClock) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         house = House(place, stack)
+        system_clock.follow(lambda: house.now)
         await house.open()
         yield house
 
 
 @pytest.fixture
-async def empty_house(place: Place) -> AsyncIterator[House]:
+async def empty_house(place: Place, system_clock: SystemClock) -> AsyncIterator[House]:
     """A house in which nothing has been opened yet."""
     async with AsyncExitStack() as stack:
-        yield House(place, stack)
+        house = House(place, stack)
+        system_clock.follow(lambda: house.now)
+        yield house

@@ -21,6 +21,8 @@ from sync.status import Status, status_of
 from tests import forks
 from tests.stores import change, lose
 
+ROOT = Path(__file__).parents[3]
+
 
 def environment_of(place: Place) -> dict[str, str]:
     url = {"DATABASE_URL": place.url} if isinstance(place, Server) else {}
@@ -42,6 +44,7 @@ async def said(house: Any, *options: str) -> tuple[int, str, str]:
         "status",
         *options,
         env={**environment_of(house.place), "KOUNTA_COMPANY_ID": "5678"},
+        at=house.now,
         cwd=house.directory,
     )
     out, complaint = await asyncio.wait_for(process.communicate(), 30)
@@ -53,8 +56,6 @@ async def well(house: Any) -> AsyncIterator[Any]:
     """A house in which a worker runs, and has swept."""
     sweep = await begin_sweep(house.mirror, "backfill", house.now)
     await end_sweep(house.mirror, sweep, house.now, None)
-    # it lives, whatever the clock of the process that looks
-    change(inbox_of(house.place), "UPDATE starts SET seen_at = '2999-01-01T00:00:00.000Z'")
     async with serve_locally(Starlette(), house.directory, OWNER):
         yield house
 
@@ -224,7 +225,7 @@ customers      none
 to be read     none
 last sweep     2026-11-24T12:00:00.000Z
 oldest proof   none yet
-receiver       last sign of life 2999-01-01T00:00:00.000Z
+receiver       last sign of life 2026-11-24T12:00:00.000Z
 last gap       none known
 drift          not known yet: nobody was drawn at random in the last 7 days
 lost webhooks  not known yet: nothing changed in the last 7 days

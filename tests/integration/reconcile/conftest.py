@@ -19,13 +19,14 @@ from sync.mirror.sweeps import SweepRow, newest_sweep
 from sync.reconcile.report import Report, Request
 from sync.sandbox import Faults, Sandbox, Settings, serving
 from sync.settings import WorkerSettings
+from tests.clock import NOON
 from tests.databases import asked
 from tests.places import kept, settings_of, wrong_in
+from tests.timekeeping import SystemClock
 
 COMPANY = 5678
 LONGEST = 120
 """Real seconds, after which a reconciliation has lost its way."""
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 @dataclass
@@ -184,10 +185,12 @@ class Filled:
 
 
 @pytest.fixture
-async def shop(place: Place) -> AsyncIterator[Shop]:
+async def shop(place: Place, system_clock: SystemClock) -> AsyncIterator[Shop]:
     """Nothing yet: a test builds it with so many customers."""
     async with AsyncExitStack() as stack:
-        yield Shop(place, stack)
+        shop = Shop(place, stack)
+        system_clock.follow(shop.clock)
+        yield shop
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -12,8 +12,9 @@ from sync.merge.customers import Subscription
 from sync.mirror.store import Mirror
 from sync.registration.registrar import Registrar
 from sync.sandbox import Faults, Sandbox, Settings, serving
+from tests.clock import NOON
+from tests.timekeeping import SystemClock
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TOPICS = ("customers/created", "customers/deleted", "customers/updated")
 
 
@@ -91,9 +92,11 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(place: Place) -> AsyncIterator[Shop]:
+async def shop(place: Place, system_clock: SystemClock) -> AsyncIterator[Shop]:
     async with AsyncExitStack() as stack:
+        system_clock.follow(lambda: NOON)  # a local Kounta reads it when it is made
         shop = Shop(place, stack)
+        system_clock.follow(lambda: shop.now)
         await shop.open()
         yield shop
 
