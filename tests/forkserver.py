@@ -1,10 +1,10 @@
 """A process that has the whole program imported, and forks a process for each command that a test types.
 
 `python -m tests.forkserver PATH` listens on a Unix socket at PATH until its stdin ends. A request is one JSON
-message (`argv`, `env`, `cwd`, `session`: whether it gets a session of its own, `at`: the time at which its
-clock stands still, or null) with three descriptors: stdin, stdout and stderr of the new process. The answer is
-the process's pid as a line, with a pidfd; a second line is its exit code, below 0 the number of a signal. When
-the client closes the connection, a process that still runs is killed.
+message with three descriptors: stdin, stdout and stderr of the new process. It holds `argv`, `env`, `cwd`,
+`session` (whether the process gets a session of its own) and `at` (the time at which its clock stands still,
+or null). The answer is the process's pid as a line, with a pidfd; a second line is its exit code, below 0 the
+number of a signal. When the client closes the connection, a process that still runs is killed.
 
 A process is what `python -m sync` makes, but for the second that its imports take: it has its own memory,
 descriptors, signals, environment and directory, and runs `sync.cli.main`. It ends as an interpreter does up
