@@ -108,6 +108,12 @@ def _lines(said: Mapping[str, Any]) -> Iterator[str]:
         width = max(map(len, said["customer"]))
         for name, value in said["customer"].items():
             yield f"{name:{width}}  {cell(value)}".rstrip()
+    if said["unread"]:
+        yield ""
+        yield "What Kounta sent there cannot be read, or it sent nothing:"
+        for name, raw in said["unread"].items():
+            if raw != "":  # a whole address stands at its street
+                yield f"    {name}: {'nothing' if raw is None else cell(raw)}"
     if said["changes"]:
         yield ""
         yield "The last changes:"
