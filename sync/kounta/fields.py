@@ -150,7 +150,7 @@ def _agree(written: Mapping[str, Any], customer: Customer, names: tuple[str, ...
 
 
 def _is_same(written: Any, found: Any, place: str, customer: Customer) -> bool:
-    """Compare plain values; what came as a number may have lost leading zeros, what is unread says nothing."""
+    """Compare plain values: a number may have lost leading zeros, and what is unread says nothing."""
     if isinstance(written, dict) or isinstance(found, dict):
         parts = {*(written or {}), *(found or {})}
         return all(

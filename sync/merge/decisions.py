@@ -259,10 +259,11 @@ def _onto_live(record: Record, snapshot: Snapshot, window: timedelta) -> Decisio
             return Decision(Verdict.UNCHANGED, replace(now, **_overlay(record, snapshot)) if fills else now)
         # what it does not say may be what it was sent for
         return Decision(Verdict.UNCHANGED, now, doubt=Reason.CONFIRMATION)
-    if fills and all(is_unknown(record, column) for column in columns):
+    known = _known_to_read(record, snapshot)
+    if fills and not known and all(is_unknown(record, column) for column in columns):
         return _applied(record, snapshot, columns, Reason.CONFIRMATION)
     ambiguous = _ambiguous(record, snapshot, window)
-    if _later(record, snapshot) and not _known_to_read(record, snapshot):
+    if _later(record, snapshot) and not known:
         doubt = Reason.AMBIGUOUS if ambiguous else Reason.CONFIRMATION
         return _applied(record, snapshot, columns, doubt)
     doubt = Reason.AMBIGUOUS if ambiguous else Reason.STALE

@@ -87,7 +87,11 @@ def overlaid(values: Values, carried: Values, unread: Collection[str] = ()) -> V
     gone = {*_gone_with_addresses(values, carried), *_unread_fields(values, unread)}
     if gone or "other" in carried:
         known = lasting(_fields(values.get("other")))
-        kept = {name: value for name, value in known.items() if name not in gone}
+        kept = {
+            name: value
+            for name, value in known.items()
+            if name not in gone and (value or name not in _PART_OF_ADDRESS)
+        }
         overlaid["other"] = {**kept, **_fields(carried.get("other"))} or None
     return overlaid
 

@@ -107,20 +107,20 @@ class _Reading:
         for name, raw in members.items():
             if name in _FIELDS:
                 self._take(fields, name, name, raw, _FIELDS[name])
+            elif name in ADDRESS_FIELDS and raw.startswith("{"):
+                fields[name] = self._address(name, raw)
             elif name in ADDRESS_FIELDS:
-                self._take(fields, name, name, raw, _address)
-                if isinstance(fields.get(name), dict):
-                    self._address(fields, name, raw)
+                self._take(fields, name, name, raw, _no_address)
             elif name in _TIMES:
                 self._take_quietly(fields, name, raw)
             else:
                 self._take_unknown(fields, name, name, raw)
         return PartlyReadCustomer.model_validate(fields).noting(self.unread, self.numbers)
 
-    def _address(self, fields: dict[str, Any], field: str, raw: str) -> None:
-        """Read the parts of an address one by one; `field` becomes an Address."""
+    def _address(self, field: str, raw: str) -> Address:
+        """Read the parts of an address one by one."""
         parts: dict[str, Any] = {}
-        members = split_object(raw) if raw.startswith("{") else {}
+        members = split_object(raw)
         if "state" in members:
             members.pop("zone", None)
         elif "zone" in members:
@@ -135,7 +135,7 @@ class _Reading:
                 self._take_unknown(parts, part, place, value)
         if parts.get("address") is not None:
             self.unread.pop(f"{field}.address", None)  # the lines say nothing more
-        fields[field] = Address.model_validate(parts)
+        return Address.model_validate(parts)
 
     def _take(
         self, fields: dict[str, Any], name: str, place: str, raw: str, read: Callable[[Any], Any]
@@ -220,12 +220,12 @@ def _truth(value: Any) -> bool | None:
         raise UnreadError("it is neither true nor false") from None
 
 
-def _address(value: Any) -> dict[str, Any] | None:
-    """Read whether there is an address; an empty one may come as a list."""
+def _no_address(value: Any) -> Address | None:
+    """Read what says that there is no address; an empty one may come as a list."""
     if value is None or value is False or value == "":
         return None
-    if isinstance(value, dict) or value == []:
-        return {}
+    if value == []:
+        return Address()
     raise UnreadError("it is no address")
 
 
