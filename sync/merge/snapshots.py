@@ -171,7 +171,10 @@ def _leave_out_what_json_cannot_hold(values: Values, unread: dict[str, str | Non
         return
     kept = {name: value for name, value in other.items() if _is_json(value)}
     unread |= {f"other.{name}": json.dumps(other[name])[:MOST_RAW] for name in other.keys() - kept.keys()}
-    values["other"] = kept
+    if kept:
+        values["other"] = kept
+    else:
+        del values["other"]
 
 
 def _is_json(value: object) -> bool:

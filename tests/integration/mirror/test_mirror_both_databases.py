@@ -59,9 +59,23 @@ class Chance:
             choice(CUSTOMERS),
             choice([None, self.now, self.now - 1, self.now - 30]),
             first_name=choice(["Ann", "Zoë", "\N{GRINNING FACE}\u2028", "a\x00b", "\\u0000", "", None]),
-            tags=choice([[], ["vip"], ["vip", "gold", "vip"], ["é", "\N{GRINNING FACE}"], None]),
+            phone=choice(["02 8765 4321", "0287654321", 287654321, ["02"], None]),
+            tags=choice(
+                [
+                    [],
+                    "vip",
+                    {"0": "a", "2": "b"},
+                    ["vip"],
+                    ["vip", "gold", "vip"],
+                    ["é", "\N{GRINNING FACE}"],
+                    None,
+                ]
+            ),
             accepts_marketing=choice([True, False, None]),
-            loyalty=choice([1, True, 1.5, 1e20, 1e23, -0.0, {"b": [None, "\\"], "a": {"": 0.1}}]),
+            seen_at=self.now,
+            loyalty=choice(
+                [1, True, float("nan"), "\x00", 1.5, 1e20, 1e23, -0.0, {"b": [None, "\\"], "a": {"": 0.1}}]
+            ),
         )
         for absent in self.random.sample(["email", "tags", "loyalty", "phone"], choice([0, 0, 2])):
             del body[absent]

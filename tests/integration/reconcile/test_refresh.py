@@ -104,16 +104,31 @@ async def test_a_silent_deletion_goes_through_the_brake(quiet: Any) -> None:
     assert quiet.wrong == {}
 
 
-async def test_a_customer_that_cannot_be_read_does_not_stop_the_round(
-    quiet: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_customer_that_cannot_be_read_does_not_stop_the_round(quiet: Any) -> None:
     bad = quiet.ids[0]
-    quiet.update(bad, first_name=["no", "name"])
+    truth = quiet.sandbox.company.shown
+    quiet.sandbox.company.shown = lambda customer, application: (
+        {} if customer.id == bad else truth(customer, application)
+    )
     quiet.skip(HOUR)
     await refresh_all(quiet)
-    figures = await quiet.figures()
-    assert figures.doubts == {Reason.REFRESH.value: 1}
-    assert list(quiet.wrong) == [bad]
+    assert (await quiet.figures()).doubts == {Reason.REFRESH.value: 1}
+
+
+async def test_a_customer_that_can_be_read_only_in_part_is_read_again_by_the_next_round(quiet: Any) -> None:
+    bad = quiet.ids[0]
+    quiet.update(bad, first_name=["no", "name"])
+    for _ in range(2):
+        quiet.skip(HOUR)
+        await refresh_all(quiet)
+        figures = await quiet.figures()
+        assert (figures.doubts, figures.partial, figures.verified) == ({}, 1, figures.live)
+        (row,) = quiet.rows("SELECT first_name, partial FROM customers WHERE id = ?", bad)
+        assert (row["first_name"], row["partial"]) == (None, 1)
+    quiet.update(bad, first_name="Jo")
+    quiet.skip(HOUR)
+    await refresh_all(quiet)
+    assert (quiet.wrong, (await quiet.figures()).partial) == ({}, 0)
 
 
 async def test_a_share_of_the_reads_is_drawn_at_random_and_tells_the_drift(quiet: Any) -> None:
