@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from receiver.database import Server, inbox_of
-from sync.merge.customers import Customer
 from sync.merge.decisions import accept, accept_missing, compare_listed, compare_unlisted, merge
 from sync.merge.doubts import Reason
+from sync.merge.reading import read_customer
 from sync.merge.snapshots import Source
 from sync.mirror.queue import ask_about, doubt_every_live
 from sync.mirror.sweeps import begin_sweep, end_sweep, note_failure, note_page, unlisted
@@ -141,7 +141,7 @@ class Life:
 
     def seen(self, item: dict[str, Any], source: Source, *, listed: bool = False) -> Any:
         return self.house.applier._lens.customer(
-            Customer.model_validate(item),
+            read_customer(json.dumps(item).encode()),
             arrived_at=self.house.now,
             position=self.house.mirror.progress.position,
             source=source,
