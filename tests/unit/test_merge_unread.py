@@ -249,3 +249,10 @@ def test_fleeting_fields_that_an_earlier_version_kept_are_no_change_and_go_with_
     assert accepted(before, same, 60).kind is None
     changed = accepted(before, {**WHOLE, "loyalty": {"level": 2}}, 60)
     assert changed.record.values["other"] == {"loyalty": {"level": 2}}
+
+
+def test_a_delivery_that_a_read_knew_of_does_not_fill_what_that_read_left_unknown() -> None:
+    record = replace(accepted(known(), SIX, 60).record, read_position=500)
+    replayed = merged(record, WHOLE, 30)
+    assert (replayed.verdict, replayed.doubt) == (Verdict.STALE, Reason.STALE)
+    assert replayed.record.values["phone"] is None

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from sync.merge.customers import Customer, Subscription
-from sync.merge.members import NotJsonError, split_array, split_object
+from sync.merge.members import DEEPEST, NotJsonError, split_array, split_object
 from sync.merge.reading import MOST_RAW, MOST_RAWS, named_id, read_customer, read_items
 
 ALL = Subscription()
@@ -223,3 +223,15 @@ def test_every_value_that_pydantic_reads_in_a_text_is_read_alike() -> None:
     assert slow.unread
     assert slow.model_dump(exclude_unset=True) == fast.model_dump(exclude_unset=True)
     assert ALL.carried_in(slow) == {**ALL.carried_in(fast), "image": None}
+
+
+@pytest.mark.parametrize(("depth", "is_read"), [(DEEPEST, True), (DEEPEST + 1, False)])
+def test_a_value_is_too_deep_where_it_is_for_pydantic(depth: int, is_read: object) -> None:
+    """Else a field would be read or not by what stands beside it."""
+    deep = f'"x": {"[" * depth}{"]" * depth}'
+    assert ("x" in (read(deep).model_extra or {})) is is_read
+    if is_read:
+        assert "x" in (Customer.model_validate_json(f'{{"id": 7, {deep}}}').model_extra or {})
+    else:
+        with pytest.raises(ValidationError):
+            Customer.model_validate_json(f'{{"id": 7, {deep}}}')

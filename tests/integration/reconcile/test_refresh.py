@@ -224,3 +224,24 @@ async def test_a_failure_of_upstream_while_it_refreshes_leaves_a_doubt(quiet: An
     quiet.sandbox.calls.ask(["wrong_answers"])
     await quiet.engine.refresher.refresh()
     assert (await quiet.figures()).doubts == {Reason.REFRESH.value: 1}
+
+
+async def test_a_mobile_that_reads_do_not_carry_keeps_nobody_partial_until_one_carries_it(shop: Any) -> None:
+    await shop.found(10)
+    company = shop.sandbox.company
+    shown, listed = company.shown, company.listed
+    company.shown = lambda *of: {name: one for name, one in shown(*of).items() if name != "mobile"}
+    company.listed = lambda *of: {name: one for name, one in listed(*of).items() if name != "mobile"}
+    await shop.open()
+    await shop.reconcile()
+    figures = await shop.figures()
+    assert (figures.partial, figures.progress.mobile_read) == (0, False)
+    assert shop.rows("SELECT count(mobile) AS mobiles FROM customers") == [{"mobiles": 0}]
+    company.shown = shown
+    shop.skip(HOUR)
+    await shop.reconcile(customer_id=shop.ids[0])
+    assert ((await shop.figures()).partial, (await shop.figures()).progress.mobile_read) == (9, True)
+    assert shop.rows("SELECT count(*) AS partial FROM customers WHERE partial") == [{"partial": 9}]
+    shop.skip(HOUR)
+    await shop.reconcile(deep=True)
+    assert ((await shop.figures()).partial, shop.wrong) == (0, {})
