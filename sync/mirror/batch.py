@@ -68,6 +68,7 @@ class Batch:
         self._recognised = 0
         self._last_delivery_at: datetime | None = None
         self._announced = 0
+        self._mobile_read = progress.mobile_read
         self._mobile_appears = False
         self._holding = holding
         self._held: dict[int, datetime] = {}
@@ -147,10 +148,9 @@ class Batch:
 
     def note_mobile(self, *, carried: bool) -> None:
         """Note whether a read carried `mobile`: from the first one that does, all others have to."""
-        known = self.progress.mobile_read
-        if known is None or carried > known:
-            self.progress = replace(self.progress, mobile_read=carried)
-            self._mobile_appears = known is False
+        if self._mobile_read is None or carried > self._mobile_read:
+            self._mobile_appears = self._mobile_read is False
+            self._mobile_read = carried
 
     def listed(self, customer_id: int, sweep_id: int) -> None:
         """Note that the sweep has met this customer."""
@@ -204,6 +204,7 @@ class Batch:
             position=self.position,
             seq=self._journal.seq,
             revision=self._revision,
+            mobile_read=self._mobile_read,
             ruled_elsewhere=self.progress.ruled_elsewhere - self._recognised,
         )
         names = ("position", "seq", "revision", "ruled_elsewhere", "mobile_read")
