@@ -255,6 +255,7 @@ class Applier:
                 deleted=delivery.topic.endswith("/deleted"),
                 arrived_at=delivery.received_at,
                 position=delivery.position,
+                mobile=self._mirror.progress.mobile_read,
             )
         except UnreadableError as error:
             return str(error)

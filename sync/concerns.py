@@ -225,8 +225,9 @@ def _of_upstream(status: Status) -> list[Concern]:
         # a few are held for a moment only: until a later call has shown that there is access
         is_told = since is not None and status.now - since > LATE
         found.append(Concern(WARNING, sentence, action, "held-deletes", since, is_told))
-    if figures.partial > status.requests_per_minute:
-        found.append(Concern(WARNING, to_read(figures.partial, status.requests_per_minute)))
+    unread = min(figures.partial, sum(figures.doubts.values()))  # others were read, as far as they can be
+    if unread > status.requests_per_minute:
+        found.append(Concern(WARNING, to_read(unread, status.requests_per_minute)))
     if status.complete_sweep is None and not figures.progress.upstream_failure:
         listed = status.newest_sweep.listed if status.newest_sweep else 0
         sentence = f"The first sweep has not ended; {many(listed, 'customer was', 'customers were')} listed."

@@ -89,7 +89,11 @@ class Writer:
     async def _merge(self, written: Written, before: Record | None, position: int) -> None:
         customer_id, now = written.customer.id, self._clock()
         snapshot = self._lens.customer(
-            written.customer, arrived_at=written.answered_at, position=position, source=Source.WRITE
+            written.customer,
+            arrived_at=written.answered_at,
+            position=position,
+            source=Source.WRITE,
+            mobile=self._mirror.progress.mobile_read,
         )
         subscription = self._lens.subscription
         async with self._mirror.batch([customer_id], now) as batch:

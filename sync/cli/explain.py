@@ -108,6 +108,7 @@ def _lines(said: Mapping[str, Any]) -> Iterator[str]:
         width = max(map(len, said["customer"]))
         for name, value in said["customer"].items():
             yield f"{name:{width}}  {cell(value)}".rstrip()
+    yield from _unread_lines(said["unread"])
     if said["changes"]:
         yield ""
         yield "The last changes:"
@@ -117,3 +118,14 @@ def _lines(said: Mapping[str, Any]) -> Iterator[str]:
         yield "The last deliveries:"
         for ruling in said["deliveries"]:
             yield "  ".join(cell(ruling[name]) for name in _RULING).rstrip()
+
+
+def _unread_lines(unread: Mapping[str, str | None]) -> Iterator[str]:
+    from sync.cli.tables import cell
+
+    if unread:
+        yield ""
+        yield "Not known, because Kounta sent nothing, or what cannot be read:"
+        for name, raw in unread.items():
+            if raw != "":  # a whole address stands at its street
+                yield f"    {name}: {'nothing' if raw is None else cell(raw)}"

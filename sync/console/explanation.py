@@ -1,6 +1,6 @@
 """Why a customer looks as it does: a sentence, the row, its last changes and deliveries, the open doubt."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -9,7 +9,7 @@ from receiver.database import utc_text
 from sync.concerns import ago
 from sync.kounta import Customer
 from sync.merge.customers import COLUMNS, Value
-from sync.merge.decisions import Kind, accept
+from sync.merge.decisions import Decision, Kind, accept
 from sync.merge.doubts import Doubt, Reason, Timing, readable_at
 from sync.merge.records import Record
 from sync.merge.snapshots import Lens, Source
@@ -108,6 +108,7 @@ class Explanation:
             "sentence": self.sentence(),
             "customer": None if record is None else row_of(record),
             "doubt": None if doubt is None else self._doubt(doubt),
+            "unread": {} if record is None else record.unread,
             "held_delete": _text(self.known.missing_at),
             "changes": [change.as_json() for change in self.changes],
             "deliveries": [ruling.as_json() for ruling in self.deliveries],
@@ -132,6 +133,8 @@ class Explanation:
                 "customer: many deletions came at once, and they are held until a person allows them "
                 "(kounta-mirror reconcile --allow-deletes N)"
             )
+        if record.partial and record.verified_at is not None:
+            return f"is live and verified {self._ago(record.verified_at)} ago, but for {_names(record)}"
         if record.partial:
             return "is live and known in part only"
         if record.verified_at is None:
@@ -186,11 +189,13 @@ def compared(explanation: Explanation, customer: Customer | None, lens: Lens) ->
     if customer is None:
         return replace(explanation, upstream=Upstream(found=False))
     record = explanation.known.record
-    snapshot = lens.customer(customer, arrived_at=explanation.now, position=0, source=Source.VERIFICATION)
+    snapshot = lens.customer(
+        customer, arrived_at=explanation.now, position=0, source=Source.VERIFICATION, mobile=True
+    )
     decision = accept(record, snapshot, lens.subscription)
     before: Mapping[str, Value] = record.values if record is not None else {}
     attributes: dict[str, list[str]] = {}
-    for column in decision.columns if record is not None else ():
+    for column in _told(decision, record):
         attributes.setdefault(COLUMNS[column], []).append(column)
     differences = tuple(
         Difference(
@@ -201,6 +206,20 @@ def compared(explanation: Explanation, customer: Customer | None, lens: Lens) ->
         for attribute, columns in attributes.items()
     )
     return replace(explanation, upstream=Upstream(found=True, differences=differences))
+
+
+def _told(decision: Decision, record: Record | None) -> Iterator[str]:
+    """Name the columns in which Kounta has another value, as far as its answer can be read."""
+    if record is None:
+        return
+    for column in decision.columns:
+        if column not in decision.record.unread:
+            yield column
+
+
+def _names(record: Record) -> str:
+    """Name what of a record the last read has left unknown."""
+    return ", ".join(name for name in COLUMNS if name in record.unread) or "some of its attributes"
 
 
 def row_of(record: Record) -> dict[str, Any]:

@@ -15,14 +15,17 @@ from receiver.errors import MirrorError, SettingsError
 from receiver.local import connect_locally
 from receiver.settings import ReceiverSettings, Settings
 from sync.doctor.disk import of_directory, of_disk, of_file, size_of, size_text
+from sync.doctor.fields import of_fields
 from sync.doctor.finding import Finding, failed, ok, skipped, warning
 from sync.doctor.kounta import of_clock, of_credentials, of_registration
 from sync.doctor.receiving import of_processes, of_refusals, of_tokens
 from sync.inbox import InboxView
 from sync.mirror.condition import condition_of, damage_of
+from sync.mirror.figures import figures_of
 from sync.mirror.hours import deliveries_by_hour
 from sync.mirror.reader import MirrorReader
 from sync.mirror.store import OWNER
+from sync.mirror.unread import unread_of
 from sync.ping.hops import Hop, HopFailed, Way
 from sync.ping.ping import ping
 from sync.settings import MirrorSettings, WorkerSettings
@@ -60,6 +63,7 @@ async def examination(
         "tokens": _of_receiving(settings, receiver, now),
         "credentials": _of_upstream(worker, ask_upstream),
         "public URL": _of_way(settings, receiver, runs=all(running)),
+        "fields": _of_fields(settings),
         "status": _of_status(settings, now),
     }
     for check, findings in parts.items():
@@ -199,6 +203,20 @@ async def _of_way(settings: MirrorSettings, receiver: Any, *, runs: bool) -> Asy
         yield found(check, f"A webhook fails{after} at {error}", "kounta-mirror webhooks test")
     else:
         yield ok(check, f"A webhook comes through {settings.public_url}: {', '.join(passed)}.")
+
+
+async def _of_fields(settings: MirrorSettings) -> AsyncGenerator[Finding, None]:
+    try:
+        async with MirrorReader.look(settings.place, settings.company_id) as mirror:
+            figures, unread = await figures_of(mirror), await unread_of(mirror)
+    except StoreMissing as error:
+        yield skipped("fields", str(error))
+        return
+    if figures is None or not figures.live:
+        yield skipped("fields", "There are no customers yet.")
+        return
+    for one in of_fields(unread, mobile_read=figures.progress.mobile_read):
+        yield one
 
 
 async def _of_status(settings: MirrorSettings, now: datetime) -> AsyncGenerator[Finding, None]:

@@ -143,10 +143,25 @@ def holds(written: Mapping[str, Any], customer: Customer) -> bool:
 def _agree(written: Mapping[str, Any], customer: Customer, names: tuple[str, ...]) -> bool:
     carried = customer.model_fields_set
     return all(
-        _plain(name, written[name]) == _plain(name, getattr(customer, name))
+        _is_same(_plain(name, written[name]), _plain(name, getattr(customer, name)), name, customer)
         for name in names
         if name in written and name in carried
     )
+
+
+def _is_same(written: Any, found: Any, place: str, customer: Customer) -> bool:
+    """Compare plain values: a number may have lost leading zeros, and what is unread says nothing."""
+    if isinstance(written, dict) or isinstance(found, dict):
+        parts = {*(written or {}), *(found or {})}
+        return all(
+            _is_same((written or {}).get(part), (found or {}).get(part), f"{place}.{part}", customer)
+            for part in parts
+        )
+    if place in customer.unread:
+        return True
+    if place in customer.numbers and isinstance(written, str) and isinstance(found, str):
+        return written.lstrip("+0") == found.lstrip("+0")
+    return bool(written == found)
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -1,16 +1,24 @@
 """Answers read into models, whole or not at all."""
 
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
 
 from sync.kounta.connection import Answer
 from sync.kounta.errors import KountaWrongShape, Retry, looks_like_html
 from sync.merge.customers import Customer, CustomerId
+from sync.merge.members import NotJsonError
+from sync.merge.reading import ESCAPED_NUL, named_id, read_customer, read_items
 
 T = TypeVar("T")
+Read_co = TypeVar("Read_co", covariant=True)
+
+
+class Adapter(Protocol[Read_co]):
+    """Reads the body of an answer, as pydantic's TypeAdapter does."""
+
+    def validate_json(self, body: bytes, /) -> Read_co: ...
 
 
 class Company(BaseModel):
@@ -37,13 +45,41 @@ class UnreadableItem:
     error: KountaWrongShape
 
 
-CUSTOMER: Final = TypeAdapter(Customer)
-CUSTOMERS: Final = TypeAdapter(list[Customer])
+class _CustomerReader:
+    """Reads one customer field by field, where it must be."""
+
+    def validate_json(self, body: bytes, /) -> Customer:
+        """Read it; raises ValidationError as a TypeAdapter does."""
+        return read_customer(body)
+
+
+class _CustomersReader:
+    """Reads an array of customers, each of them field by field, where it must be."""
+
+    def validate_json(self, body: bytes, /) -> list[Customer]:
+        """Read them; raises ValidationError for an item that is no customer."""
+        try:
+            customers = _CUSTOMERS.validate_json(body)
+        except ValidationError:
+            pass
+        else:
+            if ESCAPED_NUL not in body:
+                return customers
+        try:
+            items = read_items(body)
+        except NotJsonError:
+            return _CUSTOMERS.validate_json(body)  # which says what is wrong with it
+        return [read_customer(item) for item in items]
+
+
+CUSTOMER: Final = _CustomerReader()
+CUSTOMERS: Final = _CustomersReader()
+_CUSTOMERS: Final = TypeAdapter(list[Customer])
 COMPANY: Final = TypeAdapter(Company)
 _ID: Final = TypeAdapter(CustomerId)
 
 
-def shaped(adapter: TypeAdapter[T], answer: Answer, expected: str) -> T:
+def shaped(adapter: Adapter[T], answer: Answer, expected: str) -> T:
     """Read the body of a 200; one item of a wrong shape makes the whole answer wrong.
 
     What is no JSON at all may be tried briefly again (a page of maintenance, a body cut without a length).
@@ -67,28 +103,29 @@ def shaped_customers(answer: Answer) -> list[Customer | UnreadableItem]:
     """
     try:
         return [*shaped(CUSTOMERS, answer, "an array of customers")]
-    except KountaWrongShape as error:
-        if error.retry is not Retry.NEVER:
-            raise
-        array = from_json(answer.body)
-        items = [_item(answer, *placed) for placed in enumerate(array if isinstance(array, list) else ())]
+    except KountaWrongShape:
+        try:
+            found = read_items(answer.body)
+        except NotJsonError:
+            found = []
+        items = [_item(answer, place, item) for place, item in enumerate(found)]
         if not any(isinstance(item, Customer) for item in items):
             raise
         return items
 
 
-def _item(answer: Answer, place: int, item: Any) -> Customer | UnreadableItem:
+def _item(answer: Answer, place: int, item: bytes) -> Customer | UnreadableItem:
     try:
-        return CUSTOMER.validate_json(to_json(item))
+        return CUSTOMER.validate_json(item)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     wrong = wrong_shape(answer, "an array of customers", _fault((place, *first["loc"]), first["msg"]))
     return UnreadableItem(_named(item), wrong)
 
 
-def _named(item: Any) -> int | None:
+def _named(item: bytes) -> int | None:
     try:
-        return _ID.validate_python(item.get("id") if isinstance(item, dict) else None)
+        return _ID.validate_python(named_id(item))
     except ValidationError:
         return None
 

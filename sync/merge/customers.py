@@ -7,6 +7,7 @@ upstream's JSON, and a table that says which field belongs to which attribute fi
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
@@ -42,7 +43,11 @@ _ADDRESSES: Final[Mapping[str, Values]] = {
     f"{kind}_address": {f"{kind}_{part}": None for part in ADDRESS_PARTS} for kind in ("primary", "shipping")
 }
 """Field of an address -> its columns, unset."""
-_NOT_OTHER: Final = frozenset({"id_str", "primary_email_address"})
+ADDRESS_FIELDS: Final = frozenset(_ADDRESSES)
+NOT_OTHER: Final = frozenset({"id_str", "primary_email_address"})
+NUMBERED: Final = frozenset({"phone", "mobile", "postal_code"})
+"""Fields whose text loses leading zeros and a `+` where it comes as a number."""
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def _no_truth_value(value: object) -> object:
@@ -103,6 +108,19 @@ class Customer(BaseModel):
     created_at: Any = None
     updated_at: Any = None
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        """Fields whose meaning cannot be known: name -> what came, as text; they count as absent.
+
+        A part of an address is `primary_address.city`. Only what `sync.merge.reading` reads has any.
+        """
+        return _NOTHING
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Phone, mobile and postal code fields that came as a number, named as in `unread`."""
+        return frozenset()
+
 
 @dataclass(frozen=True)
 class Subscription:
@@ -140,41 +158,115 @@ class Subscription:
     @cached_property
     def _needed(self) -> frozenset[str]:
         fields = {*self._plain, "reference_id"}
-        return frozenset(fields | {"primary_address", "shipping_address"} if self._addresses else fields)
+        return frozenset(fields | ADDRESS_FIELDS if self._addresses else fields)
+
+    @cached_property
+    def _needed_but_mobile(self) -> frozenset[str]:
+        return self._needed - {"mobile"}
 
     @cached_property
     def _addresses(self) -> bool:
         return "address" in self.attributes
 
     def carried_in(self, customer: Customer) -> Values:
-        """Give the values of the kept columns that `customer` carries; an absent field has no entry."""
+        """Give the values of the kept columns that `customer` carries; an absent field has no entry.
+
+        One that came and could not be read is None. Unknown fields that are fleeting are left out.
+        """
         fields = customer.model_fields_set
         known = customer.__dict__
         values: Values = {column: known[column] for column in self._plain if column in fields}
         if "reference_id" in fields:
             values["reference_id"] = customer.reference_id or ""
-        other: dict[str, Any] = {}
         if self._addresses:
             for field, unset in _ADDRESSES.items():
                 if field in fields:
                     address: Address | None = known[field]
-                    if address is None:
-                        values |= unset
-                    else:
-                        values |= zip(unset, address.parts(), strict=True)
-                        if address.model_extra:
-                            other[field] = address.model_extra
-        if self.whole:
-            if customer.model_extra:
-                extra = customer.model_extra
-                other |= {name: value for name, value in extra.items() if name not in _NOT_OTHER}
-            if other:
-                values["other"] = other
+                    values |= unset if address is None else zip(unset, address.parts(), strict=True)
+        if self.whole and (other := _other(customer)):
+            values["other"] = other
+        for place, raw in customer.unread.items():
+            values |= dict.fromkeys(name for name in self._unread_columns(place, raw) if name in COLUMNS)
         return values
 
     def covers(self, customer: Customer) -> bool:
         """Whether `customer` carries every field that the mirror keeps of it and knows the name of."""
-        return self._needed <= customer.model_fields_set
+        return not any(name in COLUMNS for name in self.lacking(customer))
+
+    def lacking(self, customer: Customer, *, mobile: bool = True) -> dict[str, str | None]:
+        """Return the columns that `customer` leaves unknown: column -> what came as text, None: nothing came.
+
+        `mobile`: whether a missing `mobile` is among them. Unknown fields that came and could not be read
+        have the name `other.NAME`.
+        """
+        fields = customer.model_fields_set
+        unread = customer.unread
+        needed = self._needed if mobile else self._needed_but_mobile
+        if needed <= fields and not unread:
+            return {}
+        lacked: dict[str, str | None] = {}
+        for field in needed - fields:
+            lacked |= dict.fromkeys(_ADDRESSES.get(field, (field,)))
+        for place, raw in unread.items():
+            lacked |= self._unread_columns(place, raw)
+        return lacked
+
+    def numbers_in(self, customer: Customer) -> frozenset[str]:
+        """Return the kept columns that came as a number though they are text."""
+        return frozenset(column for place in customer.numbers if (column := column_of(place)) in self.columns)
+
+    def _unread_columns(self, place: str, raw: str) -> dict[str, str | None]:
+        if place in ADDRESS_FIELDS:
+            if not self._addresses:
+                return {}
+            first, *others = _ADDRESSES[place]
+            return {first: raw, **dict.fromkeys(others, "")}
+        column = column_of(place)
+        if column is not None:
+            return {column: raw} if column in self.columns else {}
+        return {f"{OTHER}.{place}": raw} if self.whole and not is_fleeting(place) else {}
+
+
+def _other(customer: Customer) -> dict[str, Any]:
+    """Return the unknown fields of a customer and of its addresses that are not fleeting."""
+    other: dict[str, Any] = {}
+    for field in _ADDRESSES:
+        address: Address | None = customer.__dict__.get(field)
+        if address is not None and address.model_extra and (extra := lasting(address.model_extra)):
+            other[field] = extra
+    if customer.model_extra:
+        extra = lasting(customer.model_extra)
+        other |= {name: value for name, value in extra.items() if name not in NOT_OTHER}
+    return other
+
+
+def column_of(place: str) -> str | None:
+    """Return the column of a field, or of a part of an address: `primary_address.city` -> `primary_city`.
+
+    None for a whole address, and for a field that this version does not know.
+    """
+    if place in _PLAIN or place == "reference_id":
+        return place
+    field, _, part = place.partition(".")
+    return (
+        f"{field.removesuffix('address')}{part}"
+        if field in ADDRESS_FIELDS and part in ADDRESS_PARTS
+        else None
+    )
+
+
+def is_fleeting(name: str) -> bool:
+    """Whether an unknown field of this name changes while the customer stays the same: a time, a count."""
+    return name.endswith(("_at", "_count")) or name in {"count", "timestamp"}
+
+
+def lasting(value: Any) -> Any:
+    """Return a JSON value without what `is_fleeting`, at any depth."""
+    if isinstance(value, dict):
+        return {name: lasting(one) for name, one in value.items() if not is_fleeting(name)}
+    if isinstance(value, list):
+        return [lasting(one) for one in value]
+    return value
 
 
 @lru_cache(maxsize=4096)

@@ -4,22 +4,26 @@ Arrival order proves nothing and stamps are whole seconds, so a difference that 
 doubt (a reason to read the customer) instead of a guess that nobody checks.
 """
 
-import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
-from sync.merge.customers import Subscription, Value, Values
+from sync.merge.customers import COLUMNS, OTHER, Subscription, Values
+from sync.merge.differences import (
+    come_unread,
+    comparable,
+    differing,
+    is_unknown,
+    may_be_unknown,
+    overlaid,
+    still_unread,
+    understood,
+    unread_otherwise,
+)
 from sync.merge.doubts import Reason
 from sync.merge.records import Record
 from sync.merge.snapshots import Snapshot, Source
-
-_WITH_EXPONENT: Final = 1e16
-"""From there on a float is written with an exponent."""
-_PART_OF_ADDRESS: Final = {"primary_address": "primary_city", "shipping_address": "shipping_city"}
-"""Field of an address -> a column that is carried whenever the address is."""
 
 
 class Verdict(StrEnum):
@@ -57,12 +61,37 @@ class Decision:
     doubt: Reason | None = None
 
 
+def is_change(decision: Decision, known: Record | None) -> bool:
+    """Whether something changed at upstream, as far as it can be known.
+
+    What could not be read before or cannot be read now is no change, nor are unknown fields alone.
+    """
+    return decision.kind is not None and (
+        decision.kind is not Kind.UPDATED or bool(changed_columns(decision, known))
+    )
+
+
+def changed_columns(decision: Decision, known: Record | None) -> tuple[str, ...]:
+    """Return the columns that changed at upstream, as far as it can be known (see `is_change`)."""
+    unread = decision.record.unread
+    return tuple(
+        name
+        for name in decision.columns
+        if name != OTHER and name not in unread and (known is None or not may_be_unknown(known, name))
+    )
+
+
 def merge(
     record: Record | None, snapshot: Snapshot, subscription: Subscription, window: timedelta
 ) -> Decision:
-    """Decide what an ordinary snapshot does: a delivery, a write, a fenced read or list item."""
+    """Decide what an ordinary snapshot does: a delivery, a write, a fenced read or list item.
+
+    What it cannot be read in is a value like any other, only one that is not known: the column is None, and
+    a snapshot with another one, or with a readable value, differs from it.
+    """
     if record is None:
         return _first(snapshot, subscription)
+    snapshot = understood(record, snapshot)
     if record.deleted_at is not None:
         return _onto_tombstone(record, snapshot, window)
     if snapshot.deleted:
@@ -71,21 +100,30 @@ def merge(
 
 
 def accept(record: Record | None, snapshot: Snapshot, subscription: Subscription) -> Decision:
-    """Decide what an authoritative answer does (an unfenced read, a list item that covers all): it stands."""
+    """Decide what an authoritative answer does (an unfenced read, a list item that covers all): it stands.
+
+    It proves only what it carries. What it lacks is None from now on, never the old value, and the record is
+    partial, unless nothing that it should carry is missing.
+    """
     if record is None:
         first = _first(snapshot, subscription)
-        return replace(first, record=_verified(first.record, snapshot), doubt=None)
-    columns = _differing(record.values, snapshot.values)
+        proven = replace(_verified(first.record, snapshot), unread=snapshot.unread)
+        return replace(first, record=proven, doubt=None)
+    snapshot = understood(record, snapshot)
+    gone = {name: None for name in subscription.columns if name not in snapshot.values and name != "other"}
+    carried = {**gone, **snapshot.values} if gone else snapshot.values
+    columns = differing(record.values, carried, snapshot.unread)
     back = record.deleted_at is not None
     now = replace(
         _verified(record, snapshot),
-        values=_overlaid(record.values, snapshot.values) if columns else record.values,
+        values=overlaid(record.values, carried, snapshot.unread) if columns else record.values,
+        unread=snapshot.unread,
         as_of=snapshot.as_of,
         rests_on_arrival=snapshot.rests_on_arrival,
         position=snapshot.position,
         settled_at=_settled(record, snapshot),
         changed_at=snapshot.arrived_at if columns or back else record.changed_at,
-        partial=False,
+        partial=not snapshot.complete,
         deleted_at=None,
     )
     if back:
@@ -146,12 +184,14 @@ def compare_listed(record: Record, snapshot: Snapshot) -> Decision:
     """Decide what a list item that carries only part of the fields does: nothing, but it may leave a doubt.
 
     It is a word of the customer like any other: a read that began before it, or too soon after it, may
-    still show what was before, and must not settle what the list has shown.
+    still show what was before, and must not settle what the list has shown. What either of them could not be
+    read in is not compared, and a record that a read has left partial leaves no doubt: every sweep would ask
+    for a read that says no more than the last one. The refresh reads it again.
     """
-    doubt = Reason.PARTIAL if record.partial else None
+    doubt = Reason.PARTIAL if record.partial and record.verified_at is None else None
     if record.deleted_at is not None:
         doubt = Reason.LISTED_THOUGH_DELETED
-    elif _differing(record.values, snapshot.values):
+    elif differing(record.values, comparable(record, understood(record, snapshot))):
         doubt = Reason.LISTED_DIFFERENTLY
     return Decision(Verdict.UNCHANGED, heard(record, snapshot.arrived_at), doubt=doubt)
 
@@ -191,6 +231,7 @@ def _first(snapshot: Snapshot, subscription: Subscription) -> Decision:
         changed_at=snapshot.arrived_at,
         partial=not snapshot.complete,
         deleted_at=snapshot.arrived_at if snapshot.deleted else None,
+        unread=come_unread(snapshot),
     )
     if snapshot.deleted:
         return Decision(Verdict.TOMBSTONED, record, Kind.DELETED, (), Reason.CONFIRMATION)
@@ -210,15 +251,19 @@ def _verified(record: Record, snapshot: Snapshot) -> Record:
 
 
 def _onto_live(record: Record, snapshot: Snapshot, window: timedelta) -> Decision:
-    columns = _differing(record.values, snapshot.values)
+    columns = differing(record.values, snapshot.values, snapshot.unread)
     fills = record.partial and snapshot.complete
-    if not columns:
-        now = _advanced(record, snapshot) if snapshot.complete else _heard(record, snapshot)
-        return Decision(Verdict.UNCHANGED, replace(now, partial=False) if fills else now)
-    if fills and all(record.values[column] is None for column in columns):
+    if not columns and not unread_otherwise(record, snapshot):
+        now = _advanced(record, snapshot)
+        if snapshot.complete:
+            return Decision(Verdict.UNCHANGED, replace(now, **_overlay(record, snapshot)) if fills else now)
+        # what it does not say may be what it was sent for
+        return Decision(Verdict.UNCHANGED, now, doubt=Reason.CONFIRMATION)
+    known = _known_to_read(record, snapshot)
+    if fills and not known and all(is_unknown(record, column) for column in columns):
         return _applied(record, snapshot, columns, Reason.CONFIRMATION)
     ambiguous = _ambiguous(record, snapshot, window)
-    if _later(record, snapshot) and not _known_to_read(record, snapshot):
+    if _later(record, snapshot) and not known:
         doubt = Reason.AMBIGUOUS if ambiguous else Reason.CONFIRMATION
         return _applied(record, snapshot, columns, doubt)
     doubt = Reason.AMBIGUOUS if ambiguous else Reason.STALE
@@ -236,7 +281,7 @@ def _deletion(record: Record, snapshot: Snapshot, window: timedelta) -> Decision
     now = _advanced(
         record,
         snapshot,
-        values=_later_values(record, snapshot),
+        **_later_values(record, snapshot),
         changed_at=snapshot.arrived_at,
         verified_at=None,
         deleted_at=snapshot.arrived_at,
@@ -246,8 +291,8 @@ def _deletion(record: Record, snapshot: Snapshot, window: timedelta) -> Decision
 
 def _onto_tombstone(record: Record, snapshot: Snapshot, window: timedelta) -> Decision:
     if snapshot.deleted:
-        now = replace(_advanced(record, snapshot), values=_later_values(record, snapshot))
-        differs = _ambiguous(record, snapshot, window) and _differing(record.values, snapshot.values)
+        now = replace(_advanced(record, snapshot), **_later_values(record, snapshot))
+        differs = _ambiguous(record, snapshot, window) and differing(record.values, snapshot.values)
         return Decision(Verdict.UNCHANGED, now, doubt=Reason.AMBIGUOUS if differs else None)
     if _known_to_read(record, snapshot):
         return Decision(Verdict.STALE, _heard(record, snapshot), doubt=Reason.STALE)
@@ -261,75 +306,21 @@ def _applied(record: Record, snapshot: Snapshot, columns: tuple[str, ...], doubt
     now = _advanced(
         record,
         snapshot,
-        values=_overlaid(record.values, snapshot.values),
-        changed_at=snapshot.arrived_at,
+        **_overlay(record, snapshot),
+        changed_at=snapshot.arrived_at if columns else record.changed_at,
         verified_at=None,
-        partial=record.partial and not snapshot.complete,
     )
-    return Decision(Verdict.APPLIED, now, Kind.UPDATED, columns, doubt)
+    return Decision(Verdict.APPLIED, now, Kind.UPDATED if columns else None, columns, doubt)
 
 
-def _overlaid(values: Values, carried: Values) -> Values:
-    """Put `carried` over `values`. Unknown fields are overlaid one by one: an absent one says nothing.
-
-    Only those of an address go with it: an address is carried whole or not at all.
-    """
-    overlaid = {**values, **carried}
-    gone = _gone_with_addresses(values, carried)
-    if gone or "other" in carried:
-        kept = {name: value for name, value in _fields(values.get("other")).items() if name not in gone}
-        overlaid["other"] = {**kept, **_fields(carried.get("other"))} or None
-    return overlaid
-
-
-def _differing(values: Values, carried: Values) -> tuple[str, ...]:
-    """Name the columns in which `carried` says something else."""
-    columns = [name for name, value in carried.items() if values.get(name) != value and name != "other"]
-    if _gone_with_addresses(values, carried) or (
-        "other" in carried and _other_differs(values.get("other"), carried["other"])
-    ):
-        columns.append("other")
-    return tuple(columns)
-
-
-def _gone_with_addresses(values: Values, carried: Values) -> list[str]:
-    """Name the addresses whose unknown fields are known, and which `carried` has without any."""
-    known = values.get("other")
-    if not isinstance(known, dict):
-        return []
-    fields = _fields(carried.get("other"))
-    return [
-        name
-        for name, part in _PART_OF_ADDRESS.items()
-        if name in known and part in carried and name not in fields
-    ]
-
-
-def _other_differs(known: Value, carried: Value) -> bool:
-    fields = _fields(known)
-    return any(
-        name not in fields or _canonical(fields[name]) != _canonical(value)
-        for name, value in _fields(carried).items()
-    )
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(_stored(value), sort_keys=True)  # 1 and true are equal in Python, not in JSON
-
-
-def _stored(value: object) -> object:
-    """Give a value of JSON as PostgreSQL gives it back: 1e16 with all its digits, zero without a sign."""
-    if isinstance(value, dict):
-        return {name: _stored(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_stored(one) for one in value]
-    if isinstance(value, float) and abs(value) >= _WITH_EXPONENT:
-        return int(Decimal(repr(value)))
-    return abs(value) if value == 0 and isinstance(value, float) else value
-
-
-def _fields(value: Value) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _overlay(record: Record, snapshot: Snapshot) -> dict[str, Any]:
+    """Return what a record holds once `snapshot` is put over it: values, what is unread, whether partial."""
+    unread = still_unread(record, snapshot)
+    return {
+        "values": overlaid(record.values, snapshot.values, snapshot.unread),
+        "unread": unread,
+        "partial": not snapshot.complete and (record.partial or any(name in COLUMNS for name in unread)),
+    }
 
 
 def _ambiguous(record: Record, snapshot: Snapshot, window: timedelta) -> bool:
@@ -342,8 +333,8 @@ def _later(record: Record, snapshot: Snapshot) -> bool:
     return (snapshot.as_of, snapshot.position) > (record.as_of, record.position)
 
 
-def _later_values(record: Record, snapshot: Snapshot) -> Values:
-    return _overlaid(record.values, snapshot.values) if _later(record, snapshot) else record.values
+def _later_values(record: Record, snapshot: Snapshot) -> dict[str, Any]:
+    return _overlay(record, snapshot) if _later(record, snapshot) else {}
 
 
 def _known_to_read(record: Record, snapshot: Snapshot) -> bool:

@@ -1,6 +1,6 @@
 """The mirror's record of a customer, as the merge sees it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sync.merge.customers import Values
@@ -34,5 +34,7 @@ class Record:
     read_position: int = 0
     """Deliveries up to this position were applied when the last authoritative read began."""
     partial: bool = False
-    """True while only what the list carries is known."""
+    """True while not all that is subscribed is known."""
     deleted_at: datetime | None = None
+    unread: dict[str, str | None] = field(default_factory=dict)
+    """Columns that the last read, or a later body, left unknown, as in `Snapshot.unread`; they are None."""

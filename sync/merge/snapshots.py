@@ -1,15 +1,17 @@
 """Snapshots: what one delivery, read, list item or write says of a customer, and when that was so."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from sync.merge.customers import Customer, Subscription, Values
+from sync.merge.customers import COLUMNS, Customer, Subscription, Values
+from sync.merge.reading import MOST_RAW, read_customer
+
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 class Source(StrEnum):
@@ -44,7 +46,14 @@ class Snapshot:
     source: Source
     deleted: bool = False
     complete: bool = True
-    """False for a list item that does not carry all that is subscribed."""
+    """False when it does not carry all that is subscribed, or some of it cannot be read."""
+    unread: dict[str, str | None] = field(default_factory=dict)
+    """Columns that it says nothing of: column -> what came and could not be read, None: nothing came.
+
+    `other.NAME` is an unknown field that could not be read.
+    """
+    numbers: frozenset[str] = frozenset()
+    """Columns of text that came as a number: leading zeros and a `+` may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +64,45 @@ class Lens:
     subscription: Subscription
     window: timedelta
 
-    def body(self, body: bytes, *, deleted: bool, arrived_at: datetime, position: int) -> Snapshot:
-        """Read a delivery's body: the complete, bare customer (the seed).
+    def body(
+        self,
+        body: bytes,
+        *,
+        deleted: bool,
+        arrived_at: datetime,
+        position: int,
+        mobile: bool | None = None,
+    ) -> Snapshot:
+        """Read a delivery's body: the complete, bare customer (the seed), field by field where it must be.
 
-        Raises UnreadableError with the reason: not JSON, not a customer, another company's, or text that
-        SQLite and PostgreSQL cannot both store.
+        `mobile`: whether reads of this company carry `mobile`, None while that is not known. Raises
+        UnreadableError with the reason: not JSON, not a customer, or another company's.
         """
         try:
-            customer = Customer.model_validate_json(body)
+            customer = read_customer(body)
         except ValidationError as error:
             raise UnreadableError(_sentence(error)) from None
-        if b"\\u0000" in body:
-            _refuse_nul(customer.model_dump())
-        return self._snapshot(customer, arrived_at, position, Source.WEBHOOK, deleted=deleted)
+        return self._snapshot(
+            customer, arrived_at, position, Source.WEBHOOK, deleted=deleted, mobile=mobile is not False
+        )
 
     def customer(
-        self, customer: Customer, *, arrived_at: datetime, position: int, source: Source, listed: bool = False
+        self,
+        customer: Customer,
+        *,
+        arrived_at: datetime,
+        position: int,
+        source: Source,
+        listed: bool = False,
+        mobile: bool | None = None,
     ) -> Snapshot:
         """Take the picture of an answer: of a read, of a write, or of one item of a list.
 
-        Raises UnreadableError as `body` does.
+        `mobile` as for `body`: a read need not carry it unless one has. Raises UnreadableError for a
+        customer of another company.
         """
-        _refuse_nul(customer.model_dump())
-        complete = not listed or self.subscription.covers(customer)
-        return self._snapshot(customer, arrived_at, position, source, complete=complete)
+        wanted = mobile is not False if listed else mobile is True
+        return self._snapshot(customer, arrived_at, position, source, mobile=wanted)
 
     def _snapshot(
         self,
@@ -87,14 +111,15 @@ class Lens:
         position: int,
         source: Source,
         *,
+        mobile: bool,
         deleted: bool = False,
-        complete: bool = True,
     ) -> Snapshot:
         if customer.model_extra:
             _refuse_another_company(customer.model_extra, self.company_id)
         values = self.subscription.carried_in(customer)
+        unread = self.subscription.lacking(customer, mobile=mobile)
         if "other" in values:
-            _refuse_not_json(values["other"])
+            _leave_out_what_json_cannot_hold(values, unread)
         as_of, rests_on_arrival = picture_time(customer.updated_at, arrived_at, self.window)
         return Snapshot(
             customer_id=customer.id,
@@ -105,7 +130,9 @@ class Lens:
             position=position,
             source=source,
             deleted=deleted,
-            complete=complete,
+            complete=not unread or not any(column in COLUMNS for column in unread),
+            unread=unread,
+            numbers=self.subscription.numbers_in(customer) if customer.numbers else _NONE,
         )
 
 
@@ -137,28 +164,25 @@ def _refuse_another_company(extra: dict[str, Any], company_id: int) -> None:
         raise UnreadableError(f"the body is about company {other}, not {company_id}")
 
 
-def _refuse_nul(value: object) -> None:
-    if any("\x00" in text for text in _texts(value)):
-        raise UnreadableError("a text holds a NUL character, which PostgreSQL cannot store")
+def _leave_out_what_json_cannot_hold(values: Values, unread: dict[str, str | None]) -> None:
+    """Take unknown fields with a number that is not finite out of `values`, and note them as unread."""
+    other: Any = values["other"]
+    if _is_json(other):
+        return
+    kept = {name: value for name, value in other.items() if _is_json(value)}
+    unread |= {f"other.{name}": json.dumps(other[name])[:MOST_RAW] for name in other.keys() - kept.keys()}
+    if kept:
+        values["other"] = kept
+    else:
+        del values["other"]
 
 
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield str(name)
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-
-
-def _refuse_not_json(value: object) -> None:
+def _is_json(value: object) -> bool:
     try:
         json.dumps(value, allow_nan=False)
     except ValueError:
-        raise UnreadableError("a number in an unknown field is not finite, which JSON cannot hold") from None
+        return False
+    return True
 
 
 def _sentence(error: ValidationError) -> str:

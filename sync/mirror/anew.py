@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, null, select, update
 
 from sync.merge.customers import COLUMNS
 from sync.merge.doubts import Reason
@@ -30,6 +30,7 @@ _EMPTY: Final[Mapping[str, Any]] = {
     "read_position": 0,
     "listed_in": 0,
     "partial": True,
+    "unread": null(),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import BindParameter, Table, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.merge.decisions import Decision
+from sync.merge.decisions import Decision, is_change
 from sync.merge.doubts import Doubt, Reason, Timing, put_off, raise_doubt
 from sync.merge.records import Record
 from sync.merge.snapshots import Source
@@ -67,6 +67,9 @@ class Batch:
         self._ruled_again: list[str] = []
         self._recognised = 0
         self._last_delivery_at: datetime | None = None
+        self._announced = 0
+        self._mobile_read = progress.mobile_read
+        self._mobile_appears = False
         self._holding = holding
         self._held: dict[int, datetime] = {}
         self._no_longer_held: set[int] = set()
@@ -103,6 +106,8 @@ class Batch:
         if customer_id in self.erased:
             return
         known = self.records.get(customer_id)
+        if delivery_id is not None and is_change(decision, known):
+            self._announced += 1
         self.records[customer_id] = decision.record
         if decision.kind is not None:
             self._last_seq[customer_id] = self._journal.note(
@@ -141,6 +146,12 @@ class Batch:
         if customer_id not in self.erased:
             self._held[customer_id] = missing_at
 
+    def note_mobile(self, *, carried: bool) -> None:
+        """Note whether a read carried `mobile`: from the first one that does, all others have to."""
+        if self._mobile_read is None or carried > self._mobile_read:
+            self._mobile_appears = self._mobile_read is False
+            self._mobile_read = carried
+
     def listed(self, customer_id: int, sweep_id: int) -> None:
         """Note that the sweep has met this customer."""
         if customer_id not in self.erased:
@@ -177,11 +188,13 @@ class Batch:
             row_of(self.company_id, self.records[key], self._last_seq.get(key), self._listed_in.get(key, 0))
             for key in changed
         ]
+        if self._mobile_appears:
+            await self._require_mobile()
         await _CUSTOMERS.run(self.connection, rows)
         await self._journal.write(self.connection)
         if self._rulings:
             await write_rulings(self.connection, self.company_id, self._rulings, self._ruled_again)
-            self.counts[Counted.ANNOUNCED] += self._journal.seq - self.progress.seq
+            self.counts[Counted.ANNOUNCED] += self._announced
         await add_counts(self.connection, self.company_id, self.counts, now)
         await BODIES.run(self.connection, self._bodies)
         await self._flush_doubts()
@@ -191,9 +204,10 @@ class Batch:
             position=self.position,
             seq=self._journal.seq,
             revision=self._revision,
+            mobile_read=self._mobile_read,
             ruled_elsewhere=self.progress.ruled_elsewhere - self._recognised,
         )
-        names = ("position", "seq", "revision", "ruled_elsewhere")
+        names = ("position", "seq", "revision", "ruled_elsewhere", "mobile_read")
         if self.progress == self._progress_before:
             return
         await self.connection.execute(
@@ -242,6 +256,26 @@ class Batch:
             await self.connection.execute(
                 update(STATUS).where(STATUS.c.company_id == self.company_id).values(values)
             )
+
+    async def _require_mobile(self) -> None:
+        """Let the customers that were read without `mobile` be partial, but for those of this batch."""
+        numbers: BindParameter[str] = bindparam("numbers", json_array(self._before))
+        now_partial = await self.connection.execute(
+            update(CUSTOMERS)
+            .where(
+                CUSTOMERS.c.company_id == self.company_id,
+                CUSTOMERS.c.deleted_at.is_(None),
+                CUSTOMERS.c.mobile.is_(None),
+                ~CUSTOMERS.c.partial,
+                ~among(CUSTOMERS.c.id, numbers),
+            )
+            .values(partial=True)
+        )
+        await self.connection.execute(
+            update(STATUS)
+            .where(STATUS.c.company_id == self.company_id)
+            .values(partial=STATUS.c.partial + now_partial.rowcount)
+        )
 
     async def _delete(self, table: Table, customer_ids: Collection[int]) -> None:
         numbers: BindParameter[str] = bindparam("numbers", json_array(customer_ids))

@@ -83,18 +83,22 @@ class Described:
 
 
 _COMPANY: Final = Column("company_id", "The company in Kounta", "KOUNTA_COMPANY_ID")
-_UNKNOWN: Final = "unset in Kounta, not subscribed (`mirror_status.attributes`), or not read yet (`partial`)"
+_UNKNOWN: Final = (
+    "unset in Kounta, not subscribed (`mirror_status.attributes`), or not read (`partial`): nothing came yet, or "
+    "what came cannot be read"
+)
 _MEANINGS: Final = {
     "first_name": "First name",
     "last_name": "Last name",
     "email": "E-mail address, as typed: compare `lower(email)`",
     "phone": "Telephone number, as typed",
-    "mobile": "Mobile number, as typed; one company has it once",
+    "mobile": "Mobile number, as typed; one company has it once. NULL where Kounta's reads do not carry it",
     "image": "URL of a picture",
     "reference_id": "Identifier that one's own application has set; several customers may share one",
     "accepts_marketing": "Whether they want marketing",
     "tags": "Tags, a JSON array of texts; a row for each in `customer_tags`",
-    "other": "Fields that this version does not know, a JSON object",
+    "other": "Fields that this version does not know, a JSON object; without those that change while the "
+    "customer stays the same: `*_at`, `*_count`, `count`, `timestamp`",
 }
 _PARTS: Final = {
     "address": "Street of the {0} address",
@@ -142,14 +146,15 @@ _SEEN: Final = (
     Column("changed_at", "When the mirror last changed the row", MIRROR, unit="UTC"),
     Column(
         "verified_at",
-        "When a read of Kounta last confirmed the row as it stands",
+        "When a read of Kounta last confirmed what the row shows, but for `other`",
         MIRROR,
         null="not confirmed: it rests on a webhook, or on what the list carries, alone",
         unit="UTC",
     ),
     Column(
         "partial",
-        "Whether only what Kounta's list carries is known so far: of the other columns NULL says nothing",
+        "Whether some of what is subscribed is not known: not read yet, missing in Kounta's answer, or of a "
+        "shape that cannot be read. NULL then says nothing; `kounta-mirror explain ID` names the columns",
         MIRROR,
     ),
 )
@@ -305,7 +310,7 @@ TABLES: Final = (
             ),
             Column(
                 "partial",
-                "Live customers of whom only what the list carries is known",
+                "Live customers of whom not all that is subscribed is known",
                 MIRROR,
                 unit="customers",
             ),

@@ -37,3 +37,5 @@ class Progress:
     """How often a sweep was asked for beside the schedule."""
     epoch: int = 0
     """How often the company's lease has gone to another holder (sync.mirror.lease)."""
+    mobile_read: bool | None = None
+    """Whether any read carried `mobile`, which is newer than the seed; None: there was no read yet."""

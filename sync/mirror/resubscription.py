@@ -90,12 +90,39 @@ async def _blank(connection: AsyncConnection, company_id: int, columns: Collecti
     nothing: Mapping[Any, None] = dict.fromkeys(columns)
     for table in (CUSTOMERS, CHANGES):
         await connection.execute(update(table).where(table.c.company_id == company_id).values(nothing))
+    await _blank_unread(connection, company_id, columns)
     after = 0
     while changes := await _changes(connection, company_id, after):
         told = [told for change in changes if (told := _without(columns, *change)) is not None]
         if told:
             await connection.execute(_TELL, [{**values, "of_company": company_id} for values in told])
         after = changes[-1][0]
+
+
+async def _blank_unread(connection: AsyncConnection, company_id: int, columns: Collection[str]) -> None:
+    """Empty what came for these columns and could not be read; unknown fields go with `other`."""
+    after = 0
+    while True:
+        found = await connection.execute(
+            select(CUSTOMERS.c.id, CUSTOMERS.c.unread)
+            .where(
+                CUSTOMERS.c.company_id == company_id,
+                CUSTOMERS.c.id > after,
+                CUSTOMERS.c.unread.is_not(None),
+            )
+            .order_by(CUSTOMERS.c.id)
+            .limit(AT_ONCE)
+        )
+        rows = [(id_, _kept_unread(columns, unread)) for id_, unread in found]
+        if not rows:
+            return
+        emptied = [{"of_id": id_, "left": left or None, "of_company": company_id} for id_, left in rows]
+        await connection.execute(_KEEP_UNREAD, emptied)
+        after = rows[-1][0]
+
+
+def _kept_unread(columns: Collection[str], unread: Mapping[str, str | None]) -> dict[str, str | None]:
+    return {name: raw for name, raw in unread.items() if name.partition(".")[0] not in columns}
 
 
 async def _changes(connection: AsyncConnection, company_id: int, after: int) -> list[tuple[Any, ...]]:
@@ -128,6 +155,11 @@ def _kept(columns: Collection[str], values: dict[str, Any] | None) -> dict[str, 
     return values and {name: value for name, value in values.items() if name not in columns}
 
 
+_KEEP_UNREAD: Final = (
+    update(CUSTOMERS)
+    .where(CUSTOMERS.c.company_id == bindparam("of_company"), CUSTOMERS.c.id == bindparam("of_id"))
+    .values(unread=bindparam("left"))
+)
 _TELL: Final = (
     update(CHANGES)
     .where(CHANGES.c.company_id == bindparam("of_company"), CHANGES.c.seq == bindparam("of_seq"))

@@ -52,6 +52,7 @@ def row_of(company_id: int, record: Record, last_seq: int | None, listed_in: int
         record.read_position,
         last_seq,
         listed_in,
+        json_text(record.unread or None),
     )
 
 
@@ -78,6 +79,7 @@ def record_of(row: Sequence[Any]) -> tuple[Record, int | None, int]:
         read_position,
         last_seq,
         listed_in,
+        unread,
     ) = row[_META:]
     record = Record(
         customer_id=row[1],
@@ -95,6 +97,7 @@ def record_of(row: Sequence[Any]) -> tuple[Record, int | None, int]:
         read_position=read_position,
         partial=bool(partial),
         deleted_at=_time(deleted_at),
+        unread=_json(unread) or {},
     )
     return record, last_seq, listed_in
 

@@ -93,6 +93,8 @@ CUSTOMERS: Final = _table(
     Column("read_position", BigInteger, nullable=False),
     Column("last_seq", BigInteger),
     Column("listed_in", BigInteger, nullable=False, server_default="0"),
+    # column -> what came and could not be read, null: nothing came (Record.unread)
+    Column("unread", JSON_VALUE),
     Index(
         "_customers_by_verification",
         "company_id",
@@ -275,6 +277,7 @@ PROGRESS: Final = _table(
     Column("lease_until", UTCDateTime),
     Column("lease_wanted_by", String),
     Column("lease_wanted_at", UTCDateTime),
+    Column("mobile_read", Boolean),
 )
 
 STATUS: Final = _table(

@@ -12,7 +12,7 @@ from statistics import NormalDist
 from typing import Any, Final
 
 from sync.merge.customers import attributes_of
-from sync.merge.decisions import Decision
+from sync.merge.decisions import Decision, is_change
 from sync.merge.doubts import Doubt, Reason
 from sync.merge.records import Record
 from sync.mirror.batch import Batch
@@ -76,7 +76,7 @@ def estimate(differed: int, sampled: int) -> Estimate:
 
 def count_repair(batch: Batch, decision: Decision, known: Record | None, doubt: Doubt | None) -> None:
     """Count a change that a read or a list brought and no delivery; completing a partial record is none."""
-    if decision.kind is None or (known is not None and known.partial):
+    if not is_change(decision, known):
         return
     if doubt is None or doubt.reason not in _ANNOUNCED:
         batch.counts[Counted.UNANNOUNCED] += 1

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Final
 
-from sync.merge.decisions import Decision, Kind
+from sync.merge.decisions import Decision, Kind, is_change
 from sync.merge.records import Record
 
 
@@ -31,8 +31,8 @@ class Outcome(Enum):
 
 def outcome_of(decision: Decision, known: Record | None) -> Outcome:
     """Say what an answer did to a customer; what fills a partial record is no update that anyone missed."""
-    if decision.kind is Kind.UPDATED and known is not None and known.partial:
-        return Outcome.COMPLETED
+    if decision.kind is not None and not is_change(decision, known):
+        return Outcome.COMPLETED if known is not None and known.partial else Outcome.UNCHANGED
     return _OUTCOMES[decision.kind]
 
 

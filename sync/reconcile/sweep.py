@@ -256,6 +256,7 @@ class Sweeper:
                 position=progress.position,
                 source=walk.source,
                 listed=True,
+                mobile=progress.mobile_read,
             )
         except UnreadableError as error:
             self._fail(walk, batch, customer.id, f"customer {customer.id} cannot be stored: {error}")

@@ -17,7 +17,7 @@ from sync.kounta import (
     KountaUnavailable,
     Read,
 )
-from sync.merge.decisions import accept, accept_missing_unknown, merge
+from sync.merge.decisions import accept, accept_missing_unknown, changed_columns, is_change, merge
 from sync.merge.doubts import Doubt, Reason, Timing, is_fenced
 from sync.merge.records import Record
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
@@ -133,6 +133,8 @@ class Verifier:
             if customer_id in batch.erased:
                 self._missed.pop(customer_id, None)
                 return Outcome.UNKNOWN
+            if read.customer is not None:
+                self._note_mobile(batch, read.customer)
             fenced = is_fenced(
                 batch.records.get(customer_id),
                 batch.doubts.get(customer_id),
@@ -146,6 +148,11 @@ class Verifier:
                 return self._miss(batch, read_for, read, seen, sampled=sampled)
             return self._accept(batch, read.customer, read, seen, sampled=sampled)
 
+    def _note_mobile(self, batch: Batch, customer: Customer) -> None:
+        if "mobile" in self._lens.subscription.columns:
+            carried = "mobile" in customer.model_fields_set or "mobile" in customer.unread
+            batch.note_mobile(carried=carried)
+
     def _accept(
         self, batch: Batch, customer: Customer, read: Read, seen: Progress, *, sampled: bool
     ) -> Outcome:
@@ -154,7 +161,8 @@ class Verifier:
         decision = accept(record, self._snapshot(customer, read, seen), self._lens.subscription)
         count_repair(batch, decision, record, batch.doubts.get(customer.id))
         if sampled:
-            count_sampled(batch, differs=decision.kind is not None, columns=decision.columns)
+            differs = is_change(decision, record)
+            count_sampled(batch, differs=differs, columns=changed_columns(decision, record))
         batch.decide(decision, source=Source.VERIFICATION, at=self._clock())
         batch.settle(customer.id)
         return outcome_of(decision, record)
@@ -212,7 +220,11 @@ class Verifier:
 
     def _snapshot(self, customer: Customer, read: Read, seen: Progress) -> Snapshot:
         return self._lens.customer(
-            customer, arrived_at=read.answered_at, position=seen.position, source=Source.VERIFICATION
+            customer,
+            arrived_at=read.answered_at,
+            position=seen.position,
+            source=Source.VERIFICATION,
+            mobile=seen.mobile_read,
         )
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _WRITTEN = (
     "records", "doubts", "counts", "position", "_revision", "_last_seq", "_listed_in", "_rulings",
+    "_mobile_read", "_mobile_appears", "_announced",
     "_ruled_again", "_recognised", "_last_delivery_at", "_held", "_no_longer_held",
 )  # fmt: skip
 """What a batch holds when it is written, beside its journal."""

@@ -1,6 +1,7 @@
 """What the check-up says of what it has seen."""
 
 import os
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from receiver.inbox import Refusal
 from receiver.signature import fingerprint
 from sync.doctor import disk
 from sync.doctor.disk import of_directory, of_disk, of_file, size_text
+from sync.doctor.fields import of_fields
 from sync.doctor.finding import Outcome
 from sync.doctor.kounta import of_clock, of_credentials, of_registration
 from sync.doctor.receiving import of_processes, of_refusals, of_tokens
+from sync.mirror.unread import Unread
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SAID = {
@@ -29,6 +32,19 @@ SAID = {
 
 def outcomes(findings: Any) -> list[str]:
     return [str(one.outcome) for one in findings]
+
+
+def test_fields_that_cannot_be_read_are_told_with_counts_and_a_missing_mobile_is_no_fault() -> None:
+    unread = Unread(Counter(email=2, other=1), Counter(phone=1200))
+    strange, missing = of_fields(unread, mobile_read=True)
+    assert strange.sentence == (
+        "Kounta sent values that cannot be understood: email of 2 customers, other of 1 customer."
+    )
+    assert missing.sentence == "Kounta's answers lack attributes: phone of 1,200 customers."
+    assert outcomes([strange, missing]) == ["warning", "warning"]
+    assert outcomes(of_fields(Unread(), mobile_read=None)) == ["ok"]
+    without, _ = of_fields(Unread(), mobile_read=False)
+    assert (without.outcome, "mobile" in without.sentence) == (Outcome.OK, True)
 
 
 def test_a_directory_that_others_can_read_is_told_with_the_command(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_snapshot_says_whose_it_is_and_where_it_came_from() -> None:
     assert (snapshot.customer_id, snapshot.values) == (7, {"first_name": "Jamie"})
     assert (snapshot.as_of, snapshot.rests_on_arrival) == (NOON - timedelta(minutes=1), False)
     assert (snapshot.arrived_at, snapshot.position, snapshot.source) == (NOON, 3, Source.WEBHOOK)
-    assert (snapshot.deleted, snapshot.complete) == (False, True)
+    assert (snapshot.deleted, snapshot.complete) == (False, False)
 
 
 def test_a_deleted_topic_makes_a_deleted_snapshot() -> None:
@@ -87,24 +87,13 @@ def test_a_deleted_topic_makes_a_deleted_snapshot() -> None:
         (b'{"email": "jamie@kounta.example"}', "^id: Field required"),
         (b'{"id": "jamie@kounta.example"}', "^id: "),
         (b'{"id": true}', "^id: .*expected a number, came true or false"),
-        (b'{"id": 7, "email": ["jamie@kounta.example"]}', "^email: .*valid string"),
-        (b'{"id": 7, "tags": "jamie@kounta.example"}', "^tags: .*valid array"),
-        (b'{"id": 7, "tags": [{"jamie@kounta.example": 1}]}', r"^tags\.0: .*valid string"),
-        (b'{"id": 7, "accepts_marketing": "jamie@kounta.example"}', "^accepts_marketing: .*valid boolean"),
-        (b'{"id": 7, "primary_address": "jamie@kounta.example"}', "^primary_address: .*object"),
-        (b'{"id": 7, "email": "jamie@kounta.example\\u0000"}', "NUL"),
-        (b'{"id": 7, "x": [{"y": "jamie@kounta.example\\u0000"}]}', "NUL"),
-        (b'{"id": 7, "jamie@kounta.example\\u0000": 1}', "NUL"),
-        (b'{"id": 7, "primary_address": {"x": "\\u0000"}}', "NUL"),
-        (b'{"id": 7, "email": "jamie@kounta.example\x00"}', "control character"),
-        (b'{"id": 7, "email": "jamie@kounta.example\\ud83d"}', "Invalid JSON"),
-        (b'{"id": 7, "email": "jamie@kounta.example\\udc00"}', "Invalid JSON"),
-        (b'{"id": 7, "email": "jamie@kounta.example\xe9"}', "Invalid JSON: invalid unicode"),
-        (b'{"id": 7, "x": NaN}', "not finite"),
-        (b'{"id": 7, "x": [-Infinity]}', "not finite"),
-        (b'{"id": 7, "primary_address": {"x": 1e999}}', "not finite"),
-        (b'{"id": 7, "x": ' + b"9" * 5000 + b"}", "number out of range"),
-        (b'{"id": 7, "x": ' + b"[" * 100_000, "recursion limit"),
+        (b'{"id": ' + b"9" * 5000 + b"}", "Field required"),
+        (b'{"id": "7\\u0000", "email": "jamie@kounta.example"}', "^id: "),
+        (b'{"id": 7, "email": "jamie@kounta.example", "x": ' + b"[" * 100_000, "Invalid JSON"),
+        (b'{"id": 7, "email": jamie@kounta.example}', "Invalid JSON"),
+        (b'{"id": 7, "email": "jamie@kounta.example" "phone": "1"}', "Invalid JSON"),
+        (b'{"id": 7, "email": "jamie@kounta.example"', "Invalid JSON"),
+        (b'{"id": 7, "email": "jamie@kounta.example"} 7', "Invalid JSON"),
         (b'{"id": 7, "company_id": 9}', "about company '9', not 5678"),
         (b'{"id": 7, "company_id": "9"}', "about company '9', not 5678"),
         (b'{"id": 7, "company_id": "jamie@kounta.example"}', "whose id is no number, not 5678"),
@@ -134,18 +123,50 @@ def test_a_number_that_json_cannot_hold_does_not_matter_where_unknown_fields_are
     assert read(b'{"id": 7, "email": "a@b.example", "x": NaN}', "email").values == {"email": "a@b.example"}
 
 
-@pytest.mark.parametrize(("listed", "complete"), [(True, False), (False, True)])
-def test_only_a_list_item_may_be_incomplete(listed: bool, complete: bool) -> None:  # noqa: FBT001 - parameters
-    customer = Customer.model_validate({"id": 7, "first_name": "Jamie"})
-    snapshot = Lens(5678, Subscription(), WINDOW).customer(
-        customer, arrived_at=NOON, position=0, source=Source.SWEEP, listed=listed
+ALL_BUT_MOBILE: dict[str, Any] = {
+    **dict.fromkeys(("first_name", "last_name", "email", "phone", "image", "tags", "accepts_marketing")),
+    **dict.fromkeys(("primary_address", "shipping_address")),
+    "reference_id": "",
+}
+
+
+def answered(fields: dict[str, Any], *, listed: bool, mobile: bool | None = None) -> Snapshot:
+    customer = Customer.model_validate({"id": 7, **fields})
+    return Lens(5678, Subscription(), WINDOW).customer(
+        customer, arrived_at=NOON, position=0, source=Source.SWEEP, listed=listed, mobile=mobile
     )
-    assert snapshot.complete is complete
 
 
-def test_an_answer_of_another_company_or_with_nul_is_refused_too() -> None:
-    lens = Lens(5678, Subscription(), WINDOW)
-    for extra in ({"company_id": 9}, {"last_name": "a\x00"}):
-        customer = Customer.model_validate({"id": 7, **extra})
-        with pytest.raises(UnreadableError):
-            lens.customer(customer, arrived_at=NOON, position=0, source=Source.VERIFICATION)
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("missing", sorted(ALL_BUT_MOBILE))
+def test_an_answer_without_a_field_of_the_seed_is_incomplete(missing: str, listed: bool) -> None:  # noqa: FBT001 - parameters
+    fields = {**ALL_BUT_MOBILE, "mobile": None}
+    assert answered(fields, listed=listed).complete
+    del fields[missing]
+    lacking = answered(fields, listed=listed)
+    assert not lacking.complete
+    assert set(lacking.unread.values()) == {None}
+    assert lacking.unread.keys().isdisjoint(lacking.values)
+
+
+@pytest.mark.parametrize(
+    ("mobile", "read", "listed"), [(None, True, False), (False, True, True), (True, False, False)]
+)
+def test_a_read_needs_a_mobile_once_one_has_carried_it_and_a_list_until_one_has_not(
+    mobile: bool | None,  # noqa: FBT001 - a parameter of the test
+    read: bool,  # noqa: FBT001 - a parameter of the test
+    listed: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    assert answered(ALL_BUT_MOBILE, listed=False, mobile=mobile).complete is read
+    assert answered(ALL_BUT_MOBILE, listed=True, mobile=mobile).complete is listed
+
+
+def test_an_answer_of_another_company_is_refused_too() -> None:
+    with pytest.raises(UnreadableError):
+        answered({"company_id": 9}, listed=False)
+
+
+def test_an_unknown_number_that_json_cannot_hold_is_left_out_alone() -> None:
+    snapshot = answered({"x": float("nan"), "y": 1}, listed=False)
+    assert snapshot.values["other"] == {"y": 1}
+    assert snapshot.unread["other.x"] == "NaN"

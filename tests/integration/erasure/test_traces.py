@@ -23,6 +23,8 @@ async def test_pages_that_were_split_moved_and_freed_hold_nothing(house: Any, se
             name = f"qz{number:04}x"
             long = f"{name} " * chance.choice((0, 1, 20, 120, 800))  # some lie on pages of their own
             changed = person(FIRST + number, name, first_name=f"{name}-{chance.random()}", notes=long)
+            if chance.random() < 0.3:
+                changed["image"] = [long]  # which cannot be read, and is kept
             await house.post(changed, chance.choice(("updated", "updated", "updated", "deleted")))
         await house.apply()
         house.later(seconds=10)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from receiver.database import Server, inbox_of
-from sync.merge.customers import Customer
 from sync.merge.decisions import accept, accept_missing, compare_listed, compare_unlisted, merge
 from sync.merge.doubts import Reason
+from sync.merge.reading import read_customer
 from sync.merge.snapshots import Source
 from sync.mirror.queue import ask_about, doubt_every_live
 from sync.mirror.sweeps import begin_sweep, end_sweep, note_failure, note_page, unlisted
@@ -60,9 +60,23 @@ class Chance:
             choice(CUSTOMERS),
             choice([None, self.now, self.now - 1, self.now - 30]),
             first_name=choice(["Ann", "Zoë", "\N{GRINNING FACE}\u2028", "a\x00b", "\\u0000", "", None]),
-            tags=choice([[], ["vip"], ["vip", "gold", "vip"], ["é", "\N{GRINNING FACE}"], None]),
+            phone=choice(["02 8765 4321", "0287654321", 287654321, ["02"], None]),
+            tags=choice(
+                [
+                    [],
+                    "vip",
+                    {"0": "a", "2": "b"},
+                    ["vip"],
+                    ["vip", "gold", "vip"],
+                    ["é", "\N{GRINNING FACE}"],
+                    None,
+                ]
+            ),
             accepts_marketing=choice([True, False, None]),
-            loyalty=choice([1, True, 1.5, 1e20, 1e23, -0.0, {"b": [None, "\\"], "a": {"": 0.1}}]),
+            seen_at=self.now,
+            loyalty=choice(
+                [1, True, float("nan"), "\x00", 1.5, 1e20, 1e23, -0.0, {"b": [None, "\\"], "a": {"": 0.1}}]
+            ),
         )
         for absent in self.random.sample(["email", "tags", "loyalty", "phone"], choice([0, 0, 2])):
             del body[absent]
@@ -128,7 +142,7 @@ class Life:
 
     def seen(self, item: dict[str, Any], source: Source, *, listed: bool = False) -> Any:
         return self.house.applier._lens.customer(
-            Customer.model_validate(item),
+            read_customer(json.dumps(item).encode()),
             arrived_at=self.house.now,
             position=self.house.mirror.progress.position,
             source=source,

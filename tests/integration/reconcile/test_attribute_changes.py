@@ -52,6 +52,21 @@ async def test_what_is_no_longer_subscribed_is_blanked_in_rows_and_history(shop:
     ]
 
 
+async def test_what_came_and_could_not_be_read_is_kept_only_of_what_is_subscribed(shop: Any) -> None:
+    await shop.fill(30)
+    first = shop.ids[0]
+    strange = {"phone": ["private"], "email": ["kept"], "loyalty": "\x00private"}
+    await shop.deliver(shop.update(first, **strange))
+    query = "SELECT unread FROM _customers WHERE id = ?"
+    (row,) = shop.rows(query, first)
+    assert json.loads(row["unread"]).keys() == {"phone", "email", "other.loyalty"}
+    await shop.reopen(MIRROR_ATTRIBUTES="name,email")
+    (row,) = shop.rows(query, first)
+    assert json.loads(row["unread"]) == {"email": '["kept"]'}
+    await shop.reopen(MIRROR_ATTRIBUTES="name")
+    assert shop.rows(query, first) == [{"unread": None}]
+
+
 async def test_changes_keep_what_is_still_subscribed(shop: Any) -> None:
     await in_use(shop)
     first = shop.ids[0]

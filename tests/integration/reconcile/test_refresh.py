@@ -104,16 +104,31 @@ async def test_a_silent_deletion_goes_through_the_brake(quiet: Any) -> None:
     assert quiet.wrong == {}
 
 
-async def test_a_customer_that_cannot_be_read_does_not_stop_the_round(
-    quiet: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_customer_that_cannot_be_read_does_not_stop_the_round(quiet: Any) -> None:
     bad = quiet.ids[0]
-    quiet.update(bad, first_name=["no", "name"])
+    truth = quiet.sandbox.company.shown
+    quiet.sandbox.company.shown = lambda customer, application: (
+        {} if customer.id == bad else truth(customer, application)
+    )
     quiet.skip(HOUR)
     await refresh_all(quiet)
-    figures = await quiet.figures()
-    assert figures.doubts == {Reason.REFRESH.value: 1}
-    assert list(quiet.wrong) == [bad]
+    assert (await quiet.figures()).doubts == {Reason.REFRESH.value: 1}
+
+
+async def test_a_customer_that_can_be_read_only_in_part_is_read_again_by_the_next_round(quiet: Any) -> None:
+    bad = quiet.ids[0]
+    quiet.update(bad, first_name=["no", "name"])
+    for _ in range(2):
+        quiet.skip(HOUR)
+        await refresh_all(quiet)
+        figures = await quiet.figures()
+        assert (figures.doubts, figures.partial, figures.verified) == ({}, 1, figures.live)
+        (row,) = quiet.rows("SELECT first_name, partial FROM customers WHERE id = ?", bad)
+        assert (row["first_name"], row["partial"]) == (None, 1)
+    quiet.update(bad, first_name="Jo")
+    quiet.skip(HOUR)
+    await refresh_all(quiet)
+    assert (quiet.wrong, (await quiet.figures()).partial) == ({}, 0)
 
 
 async def test_a_share_of_the_reads_is_drawn_at_random_and_tells_the_drift(quiet: Any) -> None:
@@ -209,3 +224,24 @@ async def test_a_failure_of_upstream_while_it_refreshes_leaves_a_doubt(quiet: An
     quiet.sandbox.calls.ask(["wrong_answers"])
     await quiet.engine.refresher.refresh()
     assert (await quiet.figures()).doubts == {Reason.REFRESH.value: 1}
+
+
+async def test_a_mobile_that_reads_do_not_carry_keeps_nobody_partial_until_one_carries_it(shop: Any) -> None:
+    await shop.found(10)
+    company = shop.sandbox.company
+    shown, listed = company.shown, company.listed
+    company.shown = lambda *of: {name: one for name, one in shown(*of).items() if name != "mobile"}
+    company.listed = lambda *of: {name: one for name, one in listed(*of).items() if name != "mobile"}
+    await shop.open()
+    await shop.reconcile()
+    figures = await shop.figures()
+    assert (figures.partial, figures.progress.mobile_read) == (0, False)
+    assert shop.rows("SELECT count(mobile) AS mobiles FROM customers") == [{"mobiles": 0}]
+    company.shown = shown
+    shop.skip(HOUR)
+    await shop.reconcile(customer_id=shop.ids[0])
+    assert ((await shop.figures()).partial, (await shop.figures()).progress.mobile_read) == (9, True)
+    assert shop.rows("SELECT count(*) AS partial FROM customers WHERE partial") == [{"partial": 9}]
+    shop.skip(HOUR)
+    await shop.reconcile(deep=True)
+    assert ((await shop.figures()).partial, shop.wrong) == (0, {})
