@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sync.merge.customers import Customer, Subscription, Values
+from sync.merge.deleted import says_deleted
 
 
 class Source(StrEnum):
@@ -24,6 +25,10 @@ class Source(StrEnum):
 
 class UnreadableError(ValueError):
     """A body that says nothing of a customer of this company; its sentence is why it is quarantined."""
+
+
+class AnotherCompanyError(UnreadableError):
+    """A body about another company's customer: no loss of ours."""
 
 
 @dataclass(slots=True)
@@ -45,6 +50,8 @@ class Snapshot:
     deleted: bool = False
     complete: bool = True
     """False for a list item that does not carry all that is subscribed."""
+    says_deleted: bool = False
+    """Whether a field of it says that the customer is deleted (sync.merge.deleted)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,7 @@ class Lens:
             source=source,
             deleted=deleted,
             complete=complete,
+            says_deleted=says_deleted(customer.model_extra),
         )
 
 
@@ -134,7 +142,7 @@ def _refuse_another_company(extra: dict[str, Any], company_id: int) -> None:
         named = extra["company"].get("id")
     if named is not None and str(named) != str(company_id):
         other = repr(str(named)[:20]) if str(named).isdecimal() else "whose id is no number"
-        raise UnreadableError(f"the body is about company {other}, not {company_id}")
+        raise AnotherCompanyError(f"the body is about company {other}, not {company_id}")
 
 
 def _refuse_nul(value: object) -> None:

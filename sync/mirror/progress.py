@@ -37,3 +37,9 @@ class Progress:
     """How often a sweep was asked for beside the schedule."""
     epoch: int = 0
     """How often the company's lease has gone to another holder (sync.mirror.lease)."""
+    lost_at: datetime | None = None
+    """When a delivery was lost last that named no customer (decision 0062); None: none was."""
+    lost_swept_at: datetime | None = None
+    """When the last sweep began that was for such losses alone."""
+    lost_refreshed_at: datetime | None = None
+    """When a read of every row was last asked for because of lost deliveries."""
