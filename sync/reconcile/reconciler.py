@@ -144,12 +144,11 @@ class Reconciler:
                     await self._leave(tally, str(error))
                     return
                 idle_since = self._clock()
-            elif await bring_back_times(self._mirror, self._clock(), self._timing):
-                idle_since = self._clock()
             elif self._clock() - idle_since > longest:
                 await self._leave(tally, "deliveries about it came too often for a read to count")
                 return
             else:
+                await bring_back_times(self._mirror, self._clock(), self._timing)
                 await self._sleep(LOOK_AGAIN)
 
     async def _wait_until(self, moment: datetime) -> None:
