@@ -76,6 +76,11 @@ async def test_a_webhook_that_says_deleted_is_only_a_doubt(quiet: Shop) -> None:
 async def test_a_list_item_that_says_deleted_is_only_a_doubt(quiet: Shop) -> None:
     known, unknown = quiet.ids[7], quiet.create(phone="+61400000001")
     quiet.twist.items = {known: {"deleted": "true"}, unknown: {"deleted": "true"}}
+    await quiet.engine.sweeper.sweep("the test")
+    for customer_id in (known, unknown):
+        doubt = await quiet.doubt(customer_id)
+        assert doubt is not None
+        assert doubt.reason is Reason.SAID_DELETED
     report = await quiet.reconcile()
     assert (report.deleted, report.created, quiet.wrong) == (0, 1, {})
 
