@@ -17,16 +17,19 @@ from receiver.database import is_unavailable
 from receiver.errors import MirrorError
 from receiver.inbox import Delivery, InboxReader
 from receiver.topics import PING
-from sync.merge.decisions import Verdict, heard, merge
+from sync.copied import COPIED, copied_deletions
+from sync.merge.contested import distrust_deletion, doubt_said_deleted
+from sync.merge.decisions import Decision, Verdict, heard, merge
 from sync.merge.doubts import Reason, Timing
-from sync.merge.mentions import mentioned
-from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
+from sync.merge.mentions import known_by, mentioned, named_in
+from sync.merge.records import Record
+from sync.merge.snapshots import AnotherCompanyError, Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
 from sync.mirror.erased import REASON as ERASED
 from sync.mirror.gaps import note_gap
 from sync.mirror.store import BusyElsewhere, Mirror
 from sync.mirror.verdicts import Ruling, verdicts_given, verdicts_of
-from sync.stretch import NOTHING, Ahead, Gap, Stretch, first_gap
+from sync.stretch import NOTHING, Ahead, Gap, Reading, Stretch, Unread, first_gap
 
 AT_ONCE: Final = 3000
 """Deliveries in one transaction: enough to make its cost small, few enough that nobody waits (0.5 s)."""
@@ -150,11 +153,12 @@ class Applier:
                         stretch = Stretch(stretch.after, before)
                     elif not last and len(stretch.deliveries) == AT_ONCE:
                         ahead.start(self._look_ahead(inbox, stretch.deliveries[-1].position))
-                    await self._merge(batch, stretch.deliveries, again=False, readings=stretch.readings)
+                    readings = stretch.readings
+                    await self._merge(batch, stretch.deliveries, inbox, again=False, readings=readings)
             except Exception as error:
                 if _is_no_fault(error) or not stretch.deliveries:  # it broke before any was looked at
                     raise
-                await self._apply_singly(stretch.deliveries, error, again=False)
+                await self._apply_singly(stretch.deliveries, error, inbox, again=False)
             if gap is not None and not stretch.deliveries:
                 await self._note_gap(gap)
                 return await self._apply_batch(inbox, NOTHING, last=last, wait=wait)
@@ -166,7 +170,7 @@ class Applier:
     async def _look_ahead(self, inbox: InboxReader, after: int) -> Stretch:
         """Read the next deliveries and what they say. An error is met again by whoever applies them."""
         stretch = await self._look(inbox, after)
-        readings: list[Snapshot | str] = []
+        readings: list[Reading] = []
         for start in range(0, len(stretch.deliveries), READ_AT_ONCE):
             await asyncio.sleep(0)
             try:
@@ -190,20 +194,26 @@ class Applier:
             sweep_due=GAP,
         )
 
-    async def apply(self, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
+    async def apply(
+        self, deliveries: Sequence[Delivery], *, again: bool = False, inbox: InboxReader | None = None
+    ) -> None:
         """Apply these, in one transaction if it can be; a delivery that breaks it is tried alone.
 
         With `again`, they have a verdict: they get a new one at their old position, and the old one is kept.
+        `inbox` is where they came from; None: the one that was read last.
         """
+        inbox = inbox or self._inbox
         try:
             async with self._mirror.batch((), self._clock()) as batch:
-                await self._merge(batch, deliveries, again=again)
+                await self._merge(batch, deliveries, inbox, again=again)
         except Exception as error:
             if _is_no_fault(error):
                 raise
-            await self._apply_singly(deliveries, error, again=again)
+            await self._apply_singly(deliveries, error, inbox, again=again)
 
-    async def _apply_singly(self, deliveries: Sequence[Delivery], error: Exception, *, again: bool) -> None:
+    async def _apply_singly(
+        self, deliveries: Sequence[Delivery], error: Exception, inbox: InboxReader | None, *, again: bool
+    ) -> None:
         """Apply each in a transaction of its own, after an `error` of all together."""
         _log.warning(
             f"{len(deliveries)} deliveries could not be applied together and are tried alone: "
@@ -214,7 +224,7 @@ class Applier:
         for delivery in deliveries:
             try:
                 async with self._mirror.batch((), self._clock()) as batch:
-                    await self._merge(batch, [delivery], again=again)
+                    await self._merge(batch, [delivery], inbox, again=again)
             except Exception as alone:
                 if _is_no_fault(alone):
                     raise
@@ -224,15 +234,17 @@ class Applier:
         self,
         batch: Batch,
         deliveries: Sequence[Delivery],
+        inbox: InboxReader | None,
         *,
         again: bool,
-        readings: Sequence[Snapshot | str] | None = None,
+        readings: Sequence[Reading] | None = None,
     ) -> None:
         """Merge what these say into the batch; those that have their verdict already are passed over."""
         if readings is None:
             readings = [self._read(delivery) for delivery in deliveries]
-        await batch.load([reading.customer_id for reading in readings if isinstance(reading, Snapshot)])
+        await batch.load([customer_id for reading in readings for customer_id in _ids_of(reading)])
         kept_out = await _kept_out(batch, deliveries, readings)
+        copied = await copied_deletions(batch, inbox, deliveries, readings)
         now = self._clock()
         due_at = now + self._timing.read_after
         done = () if again else await batch.ruled_elsewhere([one.id for one in deliveries])
@@ -244,11 +256,12 @@ class Applier:
             elif delivery.id in kept_out and (again or delivery.position > batch.position):
                 _rule(batch, delivery, Verdict.STALE, now, reason=ERASED, again=again)
             elif again or delivery.position > batch.position:
-                self._decide(batch, delivery, reading, now, due_at, again=again)
+                is_copied = delivery.id in copied
+                self._decide(batch, delivery, reading, now, due_at, again=again, is_copied=is_copied)
 
-    def _read(self, delivery: Delivery) -> Snapshot | str:
+    def _read(self, delivery: Delivery) -> Reading:
         if delivery.topic == PING:
-            return A_PING
+            return Unread(A_PING, is_loss=False)
         try:
             return self._lens.body(
                 delivery.body,
@@ -257,32 +270,51 @@ class Applier:
                 position=delivery.position,
                 mobile=self._mirror.progress.mobile_read,
             )
+        except AnotherCompanyError as error:
+            return Unread(str(error), is_loss=False)
         except UnreadableError as error:
-            return str(error)
+            return Unread(str(error), named_in(delivery.body))
 
     def _decide(
         self,
         batch: Batch,
         delivery: Delivery,
-        reading: Snapshot | str,
+        reading: Reading,
         now: datetime,
         due_at: datetime,
         *,
         again: bool,
+        is_copied: bool,
     ) -> None:
-        if isinstance(reading, str):
+        if isinstance(reading, Unread):
             verdict = Verdict.UNCHANGED if delivery.topic == PING else Verdict.QUARANTINED
-            _rule(batch, delivery, verdict, now, reason=reading, again=again)
+            if reading.is_loss:
+                _doubt_lost(batch, delivery, reading.ids, due_at)
+            _rule(batch, delivery, verdict, now, reason=reading.reason, again=again)
             return
         customer_id = reading.customer_id
         record = batch.records.get(customer_id)
-        decision = merge(record, reading, self._lens.subscription, self._lens.window)
+        if reading.says_deleted and not reading.deleted and record is None:
+            batch.doubt(customer_id, Reason.SAID_DELETED, due_at)
+            why = Reason.SAID_DELETED.value
+            _rule(batch, delivery, Verdict.CONTRADICTED, now, customer_id, why, again=again)
+            return
+        decision = self._decision(record, reading, is_copied=is_copied)
         batch.decide(decision, source=Source.WEBHOOK, at=now, delivery_id=delivery.id)
         if decision.doubt is not None:
             batch.doubt(customer_id, decision.doubt, due_at)
         missed = record is None and delivery.topic.endswith("/updated")
         reason = MISSED_CREATED if missed else decision.doubt and decision.doubt.value
+        if is_copied and decision.verdict is Verdict.CONTRADICTED:
+            reason = COPIED
         _rule(batch, delivery, decision.verdict, now, customer_id, reason, again=again)
+
+    def _decision(self, record: Record | None, reading: Snapshot, *, is_copied: bool) -> Decision:
+        if record is not None and reading.says_deleted and not reading.deleted:
+            return doubt_said_deleted(record, reading)
+        if record is not None and record.deleted_at is None and reading.deleted and is_copied:
+            return distrust_deletion(record, reading)
+        return merge(record, reading, self._lens.subscription, self._lens.window)
 
     async def _give_up(self, delivery: Delivery, error: Exception, *, again: bool) -> None:
         """Set a delivery aside that an error of ours keeps from being applied; it can be replayed."""
@@ -291,39 +323,62 @@ class Applier:
             action="delivery_failed",
             delivery_id=delivery.id,
         )
-        customer_id = self._customer_of(delivery)
+        ids, customer_id = self._about(delivery)
         try:
-            await self._set_aside(delivery, customer_id, _complaint(error), again=again)
+            await self._set_aside(delivery, ids, customer_id, _complaint(error), again=again)
         except Exception as other:
-            if customer_id is None or _is_no_fault(other):
+            if not ids or _is_no_fault(other):
                 raise
             # what the mirror has of this customer is what fails: leave it, and let the others be applied
-            await self._set_aside(delivery, None, _complaint(error), again=again)
+            await self._set_aside(delivery, (), None, _complaint(error), again=again)
 
     async def _set_aside(
-        self, delivery: Delivery, customer_id: int | None, reason: str, *, again: bool
+        self,
+        delivery: Delivery,
+        ids: tuple[int, ...],
+        customer_id: int | None,
+        reason: str,
+        *,
+        again: bool,
     ) -> None:
-        ids = [] if customer_id is None else [customer_id]
         now = self._clock()
         async with self._mirror.batch(ids, now) as batch:
             if not again and delivery.position <= batch.position:
                 return
-            if await _kept_out(batch, [delivery], [reason]):
+            if await _kept_out(batch, [delivery], [Unread(reason)]):
                 batch.drop_body(delivery.id)
                 _rule(batch, delivery, Verdict.STALE, now, reason=ERASED, again=again)
                 return
-            for known_id in ids:
-                if known_id in batch.records:
-                    batch.records[known_id] = heard(batch.records[known_id], delivery.received_at)
-                batch.doubt(known_id, Reason.FAILED, now + self._timing.read_after)
+            if delivery.topic != PING:
+                _doubt_lost(batch, delivery, ids, now + self._timing.read_after)
             _rule(batch, delivery, Verdict.FAILED, now, customer_id, reason, again=again)
 
-    def _customer_of(self, delivery: Delivery) -> int | None:
+    def _about(self, delivery: Delivery) -> tuple[tuple[int, ...], int | None]:
+        """Return the customers that a delivery names, and the one that it was read to be about, if it was."""
         try:
             reading = self._read(delivery)
         except Exception:  # noqa: BLE001 - reading it may be the very thing that fails
-            return None
-        return reading.customer_id if isinstance(reading, Snapshot) else None
+            return named_in(delivery.body), None
+        if isinstance(reading, Snapshot):
+            return (reading.customer_id,), reading.customer_id
+        return reading.ids, None
+
+
+def _ids_of(reading: Reading) -> tuple[int, ...]:
+    return (reading.customer_id,) if isinstance(reading, Snapshot) else reading.ids
+
+
+def _doubt_lost(batch: Batch, delivery: Delivery, ids: Sequence[int], due_at: datetime) -> None:
+    """Leave a doubt on each customer that a lost delivery names, else on the gap that all others share.
+
+    The first id is the customer's own, as upstream writes it; the others may be of something else.
+    """
+    if not ids:
+        batch.lose(known_by(delivery.body))
+    for place, customer_id in enumerate(ids):
+        if customer_id in batch.records:
+            batch.records[customer_id] = heard(batch.records[customer_id], delivery.received_at)
+        batch.doubt(customer_id, Reason.UNREADABLE if place else Reason.FAILED, due_at)
 
 
 @contextmanager
@@ -343,9 +398,7 @@ def _is_no_fault(error: Exception) -> bool:
     return is_unavailable(error) or isinstance(error, MirrorError)
 
 
-async def _kept_out(
-    batch: Batch, deliveries: Sequence[Delivery], readings: Sequence[Snapshot | str]
-) -> set[str]:
+async def _kept_out(batch: Batch, deliveries: Sequence[Delivery], readings: Sequence[Reading]) -> set[str]:
     """Name those that are about people who were erased, also where nothing could be applied of them."""
     names = {one.id for one in deliveries if one.is_erased}
     if not batch.keeps_out:

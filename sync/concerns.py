@@ -171,6 +171,11 @@ def _of_gaps(status: Status, figures: Figures) -> list[Concern]:
         gap = None
     since = None if gap is None else gap.since or gap.noticed_at
     if figures.progress.sweep_due != GAP:
+        if gap is not None and (at := status.owes.sweep_at or status.owes.refresh_at) is not None:
+            what = "a sweep" if status.owes.sweep_at is not None else "a read of every customer"
+            when = f", from {_clock(at, status.now)} on" if at > status.now else ""
+            sentence = f"{gap.what}; {what} will find what was lost{when}."
+            return [Concern(WARNING, sentence, "kounta-mirror reconcile --deep", "gap", since)]
         if gap is None or gap.swept_at is None:
             return []
         sentence = f"{gap.what}{span_of(gap.since, gap.until)}; what the sweep found is being read."
@@ -219,12 +224,16 @@ def _of_upstream(status: Status) -> list[Concern]:
         alert = "upstream" if for_long else None
         found.append(Concern(CRITICAL, f"Kounta refuses{when}: {why}", alert=alert, since=since))
     if held := figures.held_deletes:
-        sentence = f"{many(held, 'deletion is', 'deletions are')} held: many at once."
+        why = "many at once."
+        if undecided := figures.held_for_person:
+            why = f"for {undecided:,} Kounta answers another customer, and its list leaves them out."
+        sentence = f"{many(held, 'deletion is', 'deletions are')} held: {why}"
         action = f"kounta-mirror reconcile --allow-deletes {held}"
         since = figures.held_since
         # a few are held for a moment only: until a later call has shown that there is access
         is_told = since is not None and status.now - since > LATE
         found.append(Concern(WARNING, sentence, action, "held-deletes", since, is_told))
+    found += _of_problems(status)
     unread = min(figures.partial, sum(figures.doubts.values()))  # others were read, as far as they can be
     if unread > status.requests_per_minute:
         found.append(Concern(WARNING, to_read(unread, status.requests_per_minute)))
@@ -233,6 +242,20 @@ def _of_upstream(status: Status) -> list[Concern]:
         sentence = f"The first sweep has not ended; {many(listed, 'customer was', 'customers were')} listed."
         found.append(Concern(WARNING, sentence))
     return found
+
+
+def _of_problems(status: Status) -> list[Concern]:
+    """Say which customers cannot be read: their rows are not verified."""
+    if not status.problem_count:
+        return []
+    first = status.problems[0] if status.problems else None
+    failure = "" if first is None else " ".join((first.failure or "").split())
+    sentence = f"{many(status.problem_count, 'customer', 'customers')} could not be read again and again"
+    if first is None:
+        return [Concern(WARNING, f"{sentence}.", alert="unread")]
+    named = failure if str(first.customer_id) in failure else f"customer {first.customer_id}: {failure}"
+    action = f"kounta-mirror explain {first.customer_id}"
+    return [Concern(WARNING, f"{sentence}: {named.rstrip('.')}.", action, "unread")]
 
 
 def _of_registration(status: Status) -> list[Concern]:

@@ -15,6 +15,7 @@ from receiver.inbox import FailedCommits, InboxReader, Start
 from receiver.inbox.writer import HEARTBEAT_SECONDS
 from sync.apply import GAP
 from sync.concerns import span_of
+from sync.losses import Owed
 from sync.mirror.gaps import GapRow, is_read, newest_gap, note_gap, note_mended, note_swept
 from sync.mirror.store import Mirror
 
@@ -96,9 +97,18 @@ class Gaps:
     """What the worker does about gaps."""
 
     def __init__(
-        self, mirror: Mirror, clock: Callable[[], datetime], before_mended: Callable[[], Awaitable[None]]
+        self,
+        mirror: Mirror,
+        clock: Callable[[], datetime],
+        before_mended: Callable[[], Awaitable[None]],
+        *,
+        owes: Callable[[], Awaitable[Owed]],
     ) -> None:
-        """`before_mended` is done while a gap is still open: whoever is told of gaps looks once more."""
+        """`before_mended` is done while a gap is still open: whoever is told of gaps looks once more.
+
+        `owes` says what is still owed because of lost deliveries, which keeps their gap open.
+        """
+        self._owes = owes
         self._mirror = mirror
         self._clock = clock
         self._before_mended = before_mended
@@ -193,6 +203,10 @@ class Gaps:
         """Note that the sweep that was due is complete."""
         self._to_mend |= await note_swept(self._mirror, self._clock())
 
+    def note_open(self) -> None:
+        """Note that a gap is open that was swept elsewhere."""
+        self._to_mend = True
+
     async def mend(self) -> GapRow | None:
         """Once everything is read that the sweep found doubtful, say what was repaired."""
         if not self._to_mend:
@@ -201,7 +215,7 @@ class Gaps:
         if gap is None or gap.swept_at is None or gap.mended_at is not None:
             self._to_mend = False
             return None
-        if not await is_read(self._mirror, gap):
+        if not await is_read(self._mirror, gap) or (await self._owes()).is_anything:
             return None
         await self._before_mended()
         repaired = await note_mended(self._mirror, gap, self._clock())

@@ -39,7 +39,7 @@ async def replay_inbox(engine: Engine) -> AsyncGenerator[tuple[int, int], None]:
             known = [delivery for delivery in deliveries if delivery.position <= through]
             if not known:
                 return
-            await engine.applier.apply(known, again=True)
+            await engine.applier.apply(known, again=True, inbox=reader)
             done += len(known)
             yield done, max(total, done)
 

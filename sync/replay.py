@@ -74,7 +74,7 @@ async def _replayed(
                 deliveries = await reader.find(settings.company_id, names)
                 given = [one.id for one in deliveries]
                 replayed.before |= await verdicts_of(mirror, given)
-                await applier.apply(deliveries, again=True)
+                await applier.apply(deliveries, again=True, inbox=reader)
                 replayed.verdicts |= await verdicts_of(mirror, given)
     replayed.missing = sorted(chosen - replayed.verdicts.keys())
     return replayed

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from receiver.database import StoreMissing, utc_text
 from receiver.inbox import InboxReader, Refusal, Start
@@ -15,6 +15,7 @@ from receiver.spool import look
 from sync.concerns import RECEIVER_LATE, Concern, ago, concerns_of, many, seconds_of
 from sync.inbox import InboxView
 from sync.kounta import BasicAuth, OAuth
+from sync.losses import Owed, owed
 from sync.merge.decisions import Verdict
 from sync.mirror.alerts import Alert, open_alerts
 from sync.mirror.counts import recent_counts
@@ -22,6 +23,7 @@ from sync.mirror.figures import Figures, figures_of
 from sync.mirror.gaps import GapRow, newest_gap
 from sync.mirror.hours import deliveries_by_hour
 from sync.mirror.lease import holder_of
+from sync.mirror.queue import Problem, problems_of
 from sync.mirror.reader import MirrorReader
 from sync.mirror.registration import registration_of
 from sync.mirror.store import OWNER
@@ -31,6 +33,9 @@ from sync.reconcile.drift import NO_DRIFT, Drift, drift_of
 from sync.registration.plan import Registration
 from sync.settings import MirrorSettings
 from sync.silence import WEEK, WEEKS, Silence, silence_of
+
+PROBLEMS_SHOWN: Final = 10
+"""Customers whose reads fail that are named, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,12 @@ class Status:
     """Those that are open, as somebody was told or will be."""
     spooled: Spooled | None = None
     """What waits on this machine for PostgreSQL; None: nothing ever did."""
+    problem_count: int = 0
+    """Customers whose reads have failed again and again."""
+    problems: tuple[Problem, ...] = ()
+    """Some of them."""
+    owes: Owed = Owed()  # noqa: RUF009 - it never changes
+    """What is owed because of lost deliveries that name no customer."""
     disk_left: int | None = None
     """Bytes that the disk of the data directory still takes; None: there is no such directory."""
 
@@ -116,8 +127,22 @@ class Status:
                 name: getattr(figures, name) if figures else 0
                 for name in ("live", "deleted", "verified", "partial")
             },
-            "verifications": {"due": sum(doubts.values()), "by_reason": doubts},
+            "verifications": {
+                "due": sum(doubts.values()),
+                "by_reason": doubts,
+                "failing": self.problem_count,
+                "problems": [
+                    {
+                        "customer_id": one.customer_id,
+                        "reason": one.failure,
+                        "tries": one.failures,
+                        "next_try_at": _text(one.not_before),
+                    }
+                    for one in self.problems
+                ],
+            },
             "held_deletes": figures.held_deletes if figures else 0,
+            "held_for_decision": figures.held_for_person if figures else 0,
             "sweep": {
                 "last_at": _text(self.complete_sweep.finished_at if self.complete_sweep else None),
                 "running": self.newest_sweep is not None and self.newest_sweep.finished_at is None,
@@ -185,6 +210,8 @@ async def status_in(
     drift = NO_DRIFT
     counts: dict[datetime, int] = {}
     alerts: list[Alert] = []
+    failing: tuple[int, list[Problem]] = (0, [])
+    owes = Owed()
     if mirror is not None:
         figures = await figures_of(mirror)
         newest = await newest_sweep(mirror)
@@ -195,6 +222,9 @@ async def status_in(
         gap = await newest_gap(mirror)
         alerts = await open_alerts(mirror)
         holder = await holder_of(mirror)
+        failing = await problems_of(mirror, PROBLEMS_SHOWN)
+        if figures is not None:
+            owes = owed(figures.progress, complete, now, settings.timing)
         if figures is not None and figures.last_delivery_at is not None:
             counts = await deliveries_by_hour(mirror, figures.last_delivery_at - (WEEKS + 1) * WEEK)
     reader = await inbox.reader()
@@ -218,6 +248,9 @@ async def status_in(
         silence=silence_of(counts, pending.newest or (figures.last_delivery_at if figures else None), now),
         alerts=tuple(alerts),
         spooled=await look(settings.data_dir, settings.company_id),
+        problem_count=failing[0],
+        problems=tuple(failing[1]),
+        owes=owes,
         disk_left=left_on_disk(settings.data_dir),
     )
 

@@ -9,6 +9,19 @@ from receiver.inbox import Delivery
 from sync.merge.snapshots import Snapshot
 
 
+class Unread(NamedTuple):
+    """A delivery that says nothing of a customer, and why; a ping is none of a loss."""
+
+    reason: str
+    ids: tuple[int, ...] = ()
+    """Customers that its bytes name: each is in doubt."""
+    is_loss: bool = True
+    """Whether it may have said something of a customer of ours."""
+
+
+Reading = Snapshot | Unread
+
+
 class Gap(NamedTuple):
     """A stretch of an inbox from which the company's deliveries are gone."""
 
@@ -24,7 +37,7 @@ class Stretch(NamedTuple):
     after: int
     """The position before the first of them."""
     deliveries: Sequence[Delivery]
-    readings: Sequence[Snapshot | str] | None = None
+    readings: Sequence[Reading] | None = None
     """What they say, where that was read ahead."""
 
     def behind(self, position: int) -> "Stretch":

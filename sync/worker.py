@@ -20,8 +20,10 @@ from sync.engine import Engine
 from sync.gaps import Gaps
 from sync.inbox import InboxView
 from sync.kounta import KountaAccessLost, KountaError, KountaThrottled
-from sync.merge.doubts import SWEEP, Reason
-from sync.mirror.queue import doubt_every_live, due_doubts, unlisted_unread
+from sync.losses import LOSSES, Owed, owed
+from sync.merge.doubts import AHEAD, SWEEP, Reason
+from sync.mirror.gaps import note_losses_swept
+from sync.mirror.queue import bring_back_times, doubt_every_live, due_doubts, unlisted_unread
 from sync.mirror.sweeps import newest_sweep
 from sync.reconcile.sweep import BACKFILL, ForeignListError, GaveWayError
 from sync.reconcile.verify import IN_FLIGHT
@@ -84,7 +86,7 @@ class Worker:
             answers=lambda: engine.kounta.successes,
             clock=engine.clock,
         )
-        self._gaps = Gaps(engine.mirror, engine.clock, self._watch.look)
+        self._gaps = Gaps(engine.mirror, engine.clock, self._watch.look, owes=self._owes)
         self._acquaintance = Acquaintance(engine.mirror, engine.kounta, clock=engine.clock)
         self._applies = applies
         self._check_seconds = check_seconds
@@ -194,6 +196,8 @@ class Worker:
         engine = self.engine
         async with engine.reconciler.reading:
             due = await due_doubts(engine.mirror, engine.clock(), engine.settings.timing, IN_FLIGHT)
+            if not due:
+                await bring_back_times(engine.mirror, engine.clock(), engine.settings.timing)
             if due:
                 await engine.verifier.verify_all(due)
             if (not due or due[-1].priority > SWEEP) and not await unlisted_unread(engine.mirror):
@@ -211,6 +215,8 @@ class Worker:
         engine = self.engine
         if engine.sweeper.is_awaited:
             return False  # what looks interrupted is under way, and may be all that is due
+        if await self._settle_losses():
+            return True
         reason = await self._reason_to_sweep()
         if reason is None:
             return False
@@ -223,17 +229,48 @@ class Worker:
         except GaveWayError:
             return False
         if asked == GAP:
-            await doubt_every_live(engine.mirror, Reason.REFRESH, engine.clock(), asked=False)
+            await self._doubt_every_live()
         await engine.mirror.refresh()
         asks = engine.mirror.progress.sweeps_asked
         if asked is not None and asks == self._asks:  # else: asked for meanwhile
             await self._gaps.swept()
+        await self._settle_losses()
         _log.info(
             f"A sweep met {swept.listed} customers: {swept.created} new ones, {swept.unlisted} not listed.",
             action="sweep_complete",
             reason=reason,
         )
         return True
+
+    async def _owes(self) -> Owed:
+        """Say what is owed because of lost deliveries that name no customer."""
+        engine = self.engine
+        progress = await engine.mirror.refresh()
+        complete = await newest_sweep(engine.mirror, complete=True)
+        return owed(progress, complete, engine.clock(), engine.settings.timing)
+
+    async def _settle_losses(self) -> bool:
+        """Note that a sweep has looked for what was lost, and ask for a read of every row if that is due."""
+        engine = self.engine
+        owes = await self._owes()
+        progress = engine.mirror.progress
+        if progress.lost_at is None or owes.sweep_at is not None:
+            return False
+        complete = await newest_sweep(engine.mirror, complete=True)
+        is_noted = progress.lost_swept_at is not None and progress.lost_swept_at > progress.lost_at
+        if complete is not None and progress.sweep_due is None and not is_noted:
+            await note_losses_swept(engine.mirror, complete.started_at, engine.clock())
+            self._gaps.note_open()
+        if owes.refresh_at is None or owes.refresh_at > engine.clock():
+            return False
+        await self._doubt_every_live()
+        return True
+
+    async def _doubt_every_live(self) -> None:
+        engine = self.engine
+        now = engine.clock()
+        await doubt_every_live(engine.mirror, Reason.REFRESH, now, asked=False)
+        await engine.mirror.note(lost_refreshed_at=now)
 
     async def _reason_to_sweep(self) -> str | None:
         engine = self.engine
@@ -246,8 +283,12 @@ class Worker:
             return newest.reason
         if engine.mirror.progress.sweep_due is not None:
             return engine.mirror.progress.sweep_due
+        owes = await self._owes()
+        if owes.sweep_at is not None and owes.sweep_at <= engine.clock():
+            return LOSSES
         age = engine.clock() - complete.finished_at
-        return "schedule" if age >= timedelta(seconds=engine.settings.sweep_seconds) else None
+        is_old = age >= timedelta(seconds=engine.settings.sweep_seconds) or age < -AHEAD
+        return "schedule" if is_old else None
 
     async def _keep_budget(self) -> None:
         while True:

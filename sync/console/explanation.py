@@ -28,6 +28,9 @@ BECAUSE: Final[Mapping[Reason, str]] = {
     Reason.AMBIGUOUS: "two words of it came too close to each other to be ordered",
     Reason.STALE: "an older word of it came later than a newer one",
     Reason.FAILED: "a delivery about it could not be applied",
+    Reason.UNREADABLE: "a delivery that could not be read names it, too",
+    Reason.SAID_DELETED: "a delivery or Kounta's list says that it is deleted",
+    Reason.STILL_LISTED: "reads say that it is deleted, and Kounta's list still names it",
     Reason.UNLISTED: "Kounta's list did not name it",
     Reason.LISTED_DIFFERENTLY: "Kounta's list shows it otherwise",
     Reason.LISTED_THOUGH_DELETED: "Kounta's list names it though it is deleted here",
@@ -148,6 +151,8 @@ class Explanation:
         due_at = readable_at(doubt, record, self.timing)
         due = "due now" if due_at <= self.now else f"due at {_clock(due_at)}"
         tried = f"; {doubt.tries} before it settled nothing" if doubt.tries else ""
+        if doubt.failure is not None:
+            tried += f" ({' '.join(doubt.failure.split()).rstrip('.')})"
         if doubt.reason in {Reason.CONFIRMATION, Reason.PARTIAL} and record is not None:
             return f"; the read that completes or confirms it is {due}{tried}"
         if doubt.reason in {Reason.ASKED, Reason.REFRESH}:
@@ -166,6 +171,8 @@ class Explanation:
             "asked": doubt.asked,
             "due_at": utc_text(readable_at(doubt, self.known.record, self.timing)),
             "tries": doubt.tries,
+            "failures": doubt.failures,
+            "failure": doubt.failure,
         }
 
     def _ago(self, moment: datetime | None) -> str:

@@ -5,6 +5,7 @@ from sync.kounta.client import API_URL, Kounta
 from sync.kounta.errors import (
     KountaAccessLost,
     KountaError,
+    KountaOtherCustomer,
     KountaRefused,
     KountaThrottled,
     KountaUnavailable,
@@ -36,6 +37,7 @@ __all__ = [
     "Kounta",
     "KountaAccessLost",
     "KountaError",
+    "KountaOtherCustomer",
     "KountaRefused",
     "KountaThrottled",
     "KountaUnavailable",

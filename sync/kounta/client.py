@@ -10,11 +10,11 @@ from typing import Final, Self, Unpack
 import httpx2
 
 from sync.kounta.auth import Auth
-from sync.kounta.connection import Answer, Call, Connection
+from sync.kounta.connection import Call, Connection
 from sync.kounta.errors import KountaAccessLost, KountaRefused
 from sync.kounta.fate import WasThere
 from sync.kounta.fields import Fields, to_create, to_update
-from sync.kounta.lookups import NOT_FOUND, REDIRECTS, Elsewhere, Read, Trail, checked, one_customer
+from sync.kounta.lookups import GONE, REDIRECTS, Elsewhere, Read, Trail, checked
 from sync.kounta.origin import Origin
 from sync.kounta.paging import Page, Walk
 from sync.kounta.retries import Retries
@@ -136,9 +136,12 @@ class Kounta:
     async def read(self, customer_id: int, *, priority: int = 0) -> Read:
         """Like `customer`, with what the mirror needs to know about the answer."""
         _check_id(customer_id)
-        url = self._origin.at(f"{self._list}/{customer_id}.json")
-        call = Call(url, "read", also=frozenset({NOT_FOUND}), priority=priority)
-        return await self._connection.ask(call, partial(_read, customer_id))
+        trail = Trail(self._origin, self._list)
+        found: Read | Elsewhere = Elsewhere(self._origin.at(f"{self._list}/{customer_id}.json"))
+        while isinstance(found, Elsewhere):
+            call = Call(found.url, "read", also=REDIRECTS | GONE, priority=priority)
+            found = await self._connection.ask(call, partial(trail.read, customer_id, found.url))
+        return found
 
     async def customers(self, *, priority: int = 0) -> AsyncGenerator[Customer, None]:
         """Give every customer of the list, as abridged as upstream lists it, page by page.
@@ -160,7 +163,7 @@ class Kounta:
         walk = Walk(self._origin, self._list)
         url: str | None = walk.start(start)
         while url is not None:
-            call = Call(url, "list", also=frozenset({NOT_FOUND}), priority=priority)
+            call = Call(url, "list", also=GONE, priority=priority)
             page = await self._connection.ask(call, partial(walk.page, url))
             yield page
             url = page.next
@@ -223,7 +226,7 @@ class Kounta:
         trail = Trail(self._origin, self._list)
         found: Customer | Elsewhere | None = Elsewhere(self._origin.at(f"{self._list}.json", checked(wanted)))
         while isinstance(found, Elsewhere):
-            call = Call(found.url, "find", also=REDIRECTS | {NOT_FOUND}, priority=priority)
+            call = Call(found.url, "find", also=REDIRECTS | GONE, priority=priority)
             found = await self._connection.ask(call, partial(trail.step, found.url))
         return found
 
@@ -259,8 +262,3 @@ async def _company(connection: Connection, priority: int = 0) -> Company:
 def _check_id(customer_id: int) -> None:
     if isinstance(customer_id, bool) or customer_id < 1:
         raise KountaRefused(f"a customer's id is a number from 1, not {customer_id!r}", "Give another id")
-
-
-def _read(customer_id: int, answer: Answer) -> Read:
-    customer = None if answer.status == NOT_FOUND else one_customer(answer, customer_id)
-    return Read(customer, answer.asked_at, answer.answered_at, answer.sent)

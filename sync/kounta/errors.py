@@ -86,6 +86,15 @@ class KountaWrongShape(KountaError):  # noqa: N818
     """An answer that is not what upstream documents: nothing of it may be used."""
 
 
+class KountaOtherCustomer(KountaWrongShape):
+    """A read that answered another customer, or pointed to one: nothing is known of the one asked for."""
+
+    asked_at: datetime | None = None
+    answered_at: datetime | None = None
+    sent: int = 0
+    """As in `Read`."""
+
+
 class KountaThrottled(KountaError):  # noqa: N818
     """429, or the company's budget is closed because of an earlier one, for longer than the call may last."""
 

@@ -7,12 +7,15 @@ from datetime import datetime
 from typing import Final
 
 from sync.kounta.connection import Answer
-from sync.kounta.errors import KountaRefused
+from sync.kounta.errors import KountaOtherCustomer, KountaRefused
 from sync.kounta.origin import Origin
 from sync.kounta.shapes import CUSTOMER, shaped, wrong_shape
 from sync.merge.customers import Customer
+from sync.merge.deleted import says_deleted
 
 NOT_FOUND: Final = 404
+GONE: Final = frozenset({NOT_FOUND, 410})
+"""What is not there, or not any more: the mirror takes both for the same."""
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS: Final = 5
 
@@ -21,7 +24,7 @@ _ID: Final = re.compile(r"/([0-9]{1,19})(?:\.json)?$")
 
 @dataclass(frozen=True)
 class Read:
-    """What upstream says of one customer: None when it answered 404.
+    """What upstream says of one customer: None when it answered 404, 410 or "deleted" in a field.
 
     A 404 also comes when access is lost: it is to be believed once `Kounta.proven_after(sent)`. `asked_at`
     and `answered_at` are by our clock (UTC).
@@ -54,11 +57,29 @@ class Trail:
         Raises KountaWrongShape for a place that credentials must not be sent to, and for a loop.
         """
         self._seen.add(url)
-        if answer.status == NOT_FOUND:
+        if answer.status in GONE:
             return None
         if answer.status in REDIRECTS:
             return Elsewhere(self._next(url, answer))
         return one_customer(answer, named_in(url))
+
+    def read(self, customer_id: int, url: str, answer: Answer) -> Read | Elsewhere:
+        """Read the answer to `url` as that of a read of one customer, perhaps from redirect to redirect.
+
+        Raises KountaOtherCustomer when it is about another one, or points to it.
+        """
+        found = self.step(url, answer)
+        if isinstance(found, Elsewhere):
+            named = named_in(found.url)
+            if named is not None and named != customer_id:
+                raise other_customer(answer, customer_id, named)
+            return found
+        if found is not None:
+            if found.id != customer_id:
+                raise other_customer(answer, customer_id, found.id)
+            if says_deleted(found.model_extra):
+                found = None
+        return Read(found, answer.asked_at, answer.answered_at, answer.sent)
 
     def _next(self, url: str, answer: Answer) -> str:
         location = answer.headers.get("Location", "").strip()
@@ -76,8 +97,16 @@ def one_customer(answer: Answer, customer_id: int | None) -> Customer:
     """Read a 200 that must be the customer of this id, or any one when the id is None."""
     customer = shaped(CUSTOMER, answer, "a customer")
     if customer_id is not None and customer.id != customer_id:
-        raise wrong_shape(answer, f"customer {customer_id}", f"customer {customer.id} came")
+        raise other_customer(answer, customer_id, customer.id)
     return customer
+
+
+def other_customer(answer: Answer, customer_id: int, came: int) -> KountaOtherCustomer:
+    """Return the error for an answer about another customer than the one that was asked for."""
+    wrong = wrong_shape(answer, f"customer {customer_id}", f"customer {came} came")
+    error = KountaOtherCustomer(wrong.status, wrong.code, wrong.description, wrong.advice)
+    error.asked_at, error.answered_at, error.sent = answer.asked_at, answer.answered_at, answer.sent
+    return error
 
 
 def named_in(url: str) -> int | None:

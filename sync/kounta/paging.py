@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from sync.kounta.connection import Answer
 from sync.kounta.errors import KountaAccessLost, KountaError, KountaRefused, KountaWrongShape
-from sync.kounta.lookups import NOT_FOUND
+from sync.kounta.lookups import GONE
 from sync.kounta.origin import Origin
 from sync.kounta.shapes import UnreadableItem, shaped_customers, wrong_shape
 from sync.merge.customers import Customer
@@ -81,7 +81,7 @@ class Walk:
         self, url: str, answer: Answer, items: Callable[[Answer], list[T]]
     ) -> tuple[list[T], str | None]:
         """Read the answer to `url` as a page of what `items` makes of it, and where the next one is."""
-        if answer.status == NOT_FOUND:
+        if answer.status in GONE:
             raise self._gone(url, answer)
         self._seen.add(url)
         found = items(answer)

@@ -16,6 +16,9 @@ class Reason(StrEnum):
     AMBIGUOUS = "ambiguous"
     STALE = "stale"
     FAILED = "failed"
+    UNREADABLE = "unreadable"
+    SAID_DELETED = "said_deleted"
+    STILL_LISTED = "still_listed"
     UNLISTED = "unlisted"
     LISTED_DIFFERENTLY = "listed_differently"
     LISTED_THOUGH_DELETED = "listed_though_deleted"
@@ -24,12 +27,18 @@ class Reason(StrEnum):
     REFRESH = "refresh"
 
 
-_NOTED_HERE_ALONE: Final = frozenset({Reason.FAILED, Reason.UNLISTED})
+_NOTED_HERE_ALONE: Final = frozenset({Reason.FAILED, Reason.UNREADABLE, Reason.SAID_DELETED, Reason.UNLISTED})
 """Doubts about customers that may have no record: nothing but their due time says when they arose."""
+
+BEARS_TOMBSTONE: Final = frozenset({Reason.FAILED, Reason.SAID_DELETED})
+"""Doubts that prove that there was such a customer: if it is gone, a customer without a record gets one."""
 
 ASKED: Final = 0
 _ORDER: Final = (
-    (Reason.CONTRADICTED, Reason.AMBIGUOUS, Reason.STALE, Reason.FAILED),
+    (
+        *(Reason.CONTRADICTED, Reason.AMBIGUOUS, Reason.STALE, Reason.FAILED),
+        *(Reason.UNREADABLE, Reason.SAID_DELETED, Reason.STILL_LISTED),
+    ),
     (Reason.UNLISTED, Reason.LISTED_DIFFERENTLY, Reason.LISTED_THOUGH_DELETED, Reason.PARTIAL),
     (Reason.CONFIRMATION,),
     (Reason.REFRESH, Reason.ASKED),
@@ -37,6 +46,10 @@ _ORDER: Final = (
 PRIORITY: Final = {reason: place for place, reasons in enumerate(_ORDER, start=1) for reason in reasons}
 """Reason -> priority. Lower comes first; before them all comes what a person waits for: ASKED."""
 SWEEP: Final = PRIORITY[Reason.PARTIAL]
+MOST_FAILURES: Final = 5
+"""Reads that failed, one after the other, after which a doubt is a problem that a person should know of."""
+AHEAD: Final = timedelta(seconds=60)
+"""A stored time that is further ahead of now shows that a clock has stepped back (decision 0064)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +61,21 @@ class Timing:
     read_lag: timedelta = timedelta(seconds=5)
     pause: timedelta = timedelta(seconds=30)
     longest_pause: timedelta = timedelta(hours=1)
+    problem_pause: timedelta = timedelta(days=1)
+    """The longest between two tries to read a customer that is a problem."""
 
     @property
     def read_after(self) -> timedelta:
         """Give how long after the last word of a customer a read of it counts."""
         return max(self.window, self.read_lag)
 
-    def pause_after(self, tries: int) -> timedelta:
-        """Give the pause after that many reads that settled nothing; it doubles."""
-        return min(self.pause * (1 << min(tries - 1, 20)), self.longest_pause)
+    def pause_after(self, tries: int, failures: int = 0) -> timedelta:
+        """Give the pause after that many reads that settled nothing; it doubles.
+
+        `failures`: how many of the last ones failed; from MOST_FAILURES on it may grow to a day.
+        """
+        longest = self.problem_pause if failures >= MOST_FAILURES else self.longest_pause
+        return min(self.pause * (1 << min(max(tries, 1) - 1, 20)), longest)
 
 
 @dataclass(slots=True)
@@ -76,6 +95,19 @@ class Doubt:
     """Reads since it arose that settled nothing: fenced or failed."""
     not_before: datetime | None = None
     """The pause after such a read."""
+    failures: int = 0
+    """Reads in a row that failed: refused, of a wrong shape, about another customer."""
+    failure: str | None = None
+    """Why the last of them failed."""
+    other_first_at: datetime | None = None
+    """When a read first answered another customer; None: none did."""
+    other_again_at: datetime | None = None
+    """When one did so again, a read lag later or more."""
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether reads of it have failed so often that a person should know."""
+        return self.failures >= MOST_FAILURES
 
     @property
     def priority(self) -> int:
@@ -100,16 +132,20 @@ def raise_doubt(
     """
     if known is None:
         return Doubt(customer_id, reason, due_at, revision, born=revision, asked=asked)
-    return Doubt(
-        customer_id,
-        reason if PRIORITY[reason] < PRIORITY[known.reason] else known.reason,
-        _due_at(known, reason, due_at),
-        revision,
-        known.born,
+    return replace(
+        known,
+        reason=reason if _outranks(reason, known.reason) else known.reason,
+        due_at=_due_at(known, reason, due_at),
+        revision=revision,
         asked=asked or known.asked,
-        tries=known.tries,
-        not_before=known.not_before,
     )
+
+
+def _outranks(reason: Reason, known: Reason) -> bool:
+    """Say whether a reason takes the place of the known one: only STILL_LISTED does among equals."""
+    if reason is Reason.STILL_LISTED:
+        return PRIORITY[reason] <= PRIORITY[known]
+    return PRIORITY[reason] < PRIORITY[known]
 
 
 def _due_at(known: Doubt, reason: Reason, due_at: datetime) -> datetime:
@@ -146,7 +182,43 @@ def is_fenced(
     return record is not None and record.settled_at + timing.read_after > began_at
 
 
-def put_off(doubt: Doubt, now: datetime, timing: Timing) -> Doubt:
-    """Keep the doubt after a read that settled nothing, and wait before the next."""
+def put_off(
+    doubt: Doubt, now: datetime, timing: Timing, failure: str | None = None, *, is_answered: bool = True
+) -> Doubt:
+    """Keep the doubt after a read that settled nothing, and wait before the next.
+
+    `failure`: why upstream's answer about this very customer is of no use; None: it was of use. Not
+    `is_answered`: nobody was answered, which says nothing of this customer.
+    """
     tries = doubt.tries + 1
-    return replace(doubt, tries=tries, not_before=now + timing.pause_after(tries))
+    if not is_answered:
+        return replace(doubt, tries=tries, not_before=now + timing.pause_after(tries, doubt.failures))
+    failures = 0 if failure is None else doubt.failures + 1
+    return replace(
+        doubt,
+        tries=tries,
+        not_before=now + timing.pause_after(tries, failures),
+        failures=failures,
+        failure=failure,
+    )
+
+
+def note_other(doubt: Doubt, began_at: datetime, answered_at: datetime, timing: Timing) -> Doubt:
+    """Note that a read answered another customer: of itself this is no deletion (decision 0063)."""
+    if doubt.other_first_at is None:
+        return replace(doubt, other_first_at=answered_at)
+    if doubt.other_again_at is None and began_at >= doubt.other_first_at + timing.read_after:
+        return replace(doubt, other_again_at=answered_at)
+    return doubt
+
+
+def brought_back(doubt: Doubt, now: datetime, timing: Timing) -> Doubt:
+    """Bring times that no clock but one ahead of ours can have set back to now; a full read lag follows."""
+    due_at, not_before = doubt.due_at, doubt.not_before
+    if due_at > now + timing.read_after + AHEAD:
+        due_at = now + timing.read_after
+    if not_before is not None and not_before > now + timing.pause_after(doubt.tries, doubt.failures) + AHEAD:
+        not_before = now
+    if (due_at, not_before) == (doubt.due_at, doubt.not_before):
+        return doubt
+    return replace(doubt, due_at=due_at, not_before=not_before)

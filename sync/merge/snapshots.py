@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from sync.merge.customers import COLUMNS, Customer, Subscription, Values
+from sync.merge.deleted import says_deleted
 from sync.merge.reading import MOST_RAW, read_customer
 
 _NONE: Final[frozenset[str]] = frozenset()
@@ -26,6 +27,10 @@ class Source(StrEnum):
 
 class UnreadableError(ValueError):
     """A body that says nothing of a customer of this company; its sentence is why it is quarantined."""
+
+
+class AnotherCompanyError(UnreadableError):
+    """A body about another company's customer: no loss of ours."""
 
 
 @dataclass(slots=True)
@@ -54,6 +59,8 @@ class Snapshot:
     """
     numbers: frozenset[str] = frozenset()
     """Columns of text that came as a number: leading zeros and a `+` may be lost."""
+    says_deleted: bool = False
+    """Whether a field of it says that the customer is deleted (sync.merge.deleted)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,7 @@ class Lens:
             complete=not unread or not any(column in COLUMNS for column in unread),
             unread=unread,
             numbers=self.subscription.numbers_in(customer) if customer.numbers else _NONE,
+            says_deleted=says_deleted(customer.model_extra),
         )
 
 
@@ -161,7 +169,7 @@ def _refuse_another_company(extra: dict[str, Any], company_id: int) -> None:
         named = extra["company"].get("id")
     if named is not None and str(named) != str(company_id):
         other = repr(str(named)[:20]) if str(named).isdecimal() else "whose id is no number"
-        raise UnreadableError(f"the body is about company {other}, not {company_id}")
+        raise AnotherCompanyError(f"the body is about company {other}, not {company_id}")
 
 
 def _leave_out_what_json_cannot_hold(values: Values, unread: dict[str, str | None]) -> None:

@@ -8,24 +8,45 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BindParameter, Table, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.merge.contested import brought_back as record_brought_back
 from sync.merge.decisions import Decision, is_change
-from sync.merge.doubts import Doubt, Reason, Timing, put_off, raise_doubt
+from sync.merge.doubts import (
+    MOST_FAILURES,
+    Doubt,
+    Reason,
+    Timing,
+    brought_back,
+    note_other,
+    put_off,
+    raise_doubt,
+)
 from sync.merge.records import Record
 from sync.merge.snapshots import Source
 from sync.mirror.bulk import Lookup, among, json_array, time_text, upserting
 from sync.mirror.counts import Counted, add_counts
 from sync.mirror.erased import BODIES, erased_among
 from sync.mirror.history import Journal
+from sync.mirror.losses import note_lost
 from sync.mirror.marks import Marker
 from sync.mirror.progress import Progress
-from sync.mirror.rows import doubt_of, record_of, row_of, row_of_doubt
+from sync.mirror.rows import doubt_of, moment_of, record_of, row_of, row_of_doubt
 from sync.mirror.schema import CUSTOMERS, HELD_DELETES, PROGRESS, STATUS, VERIFICATIONS
 from sync.mirror.verdicts import Ruling, have_verdict, write_rulings
+
+LONGEST_FAILURE: Final = 500
+"""Characters that are kept of why a read failed."""
+
+
+class Held(NamedTuple):
+    """A deletion that is held: when the customer was missing, and why a person has to decide, if so."""
+
+    missing_at: datetime
+    why: str | None
 
 
 class Batch:
@@ -38,9 +59,10 @@ class Batch:
         progress: Progress,
         *,
         holding: bool,
+        now: datetime,
         keeping_out: Marker | None = None,
     ) -> None:
-        """Begin with what is stored; `holding`: whether any deletion is held.
+        """Begin with what is stored at the moment `now`; `holding`: whether any deletion is held.
 
         `keeping_out` tells who was erased; None: nobody was.
         """
@@ -70,8 +92,12 @@ class Batch:
         self._announced = 0
         self._mobile_read = progress.mobile_read
         self._mobile_appears = False
+        self._now = now
+        self._losses: list[str | None] = []
         self._holding = holding
-        self._held: dict[int, datetime] = {}
+        self.held: dict[int, Held] = {}
+        """Of the customers that were looked at, those whose deletion was held when this began."""
+        self._held: dict[int, Held] = {}
         self._no_longer_held: set[int] = set()
 
     async def load(self, customer_ids: Collection[int]) -> None:
@@ -86,12 +112,20 @@ class Batch:
         for row in await _KNOWN.rows(self.connection, self.company_id, numbers):
             record, last_seq, listed_in = known = record_of(row)
             self._before[record.customer_id] = known
-            self.records[record.customer_id] = record
+            self.records[record.customer_id] = record_brought_back(record, self._now)
             self._last_seq[record.customer_id] = last_seq
             self._listed_in[record.customer_id] = listed_in
         for row in await _DOUBTS.rows(self.connection, self.company_id, numbers):
             doubt = doubt_of(row)
             self.doubts[doubt.customer_id] = self._doubts_before[doubt.customer_id] = doubt
+        if self._holding:
+            for customer_id, missing_at, why in await _HELD.rows(self.connection, self.company_id, numbers):
+                self.held[customer_id] = Held(moment_of(missing_at), why)
+
+    def bring_back_times(self, timing: Timing) -> None:
+        """Set times of doubts that a clock ahead of ours has set to now, as `load` does of records."""
+        for customer_id, doubt in self.doubts.items():
+            self.doubts[customer_id] = brought_back(doubt, self._now, timing)
 
     async def look_for_erased(self, customer_ids: Collection[int]) -> None:
         """Find out which of these customers were erased."""
@@ -134,17 +168,97 @@ class Batch:
         self.doubts.pop(customer_id, None)
         self._no_longer_held.add(customer_id)
 
-    def put_off(self, customer_id: int, now: datetime, timing: Timing, *, asked: bool) -> None:
-        """Keep the doubt after a read that settled nothing; `asked`: a person still waits for it."""
+    def doubt_instead(self, customer_id: int, reason: Reason, due_at: datetime) -> None:
+        """Ask for a read for this reason, which says more than all before: only failures are remembered."""
+        known = self.doubts.pop(customer_id, None)
+        self.doubt(customer_id, reason, due_at)
+        if known is None or customer_id not in self.doubts:
+            return
+        doubt = replace(
+            self.doubts[customer_id],
+            failures=known.failures,
+            failure=known.failure,
+            other_first_at=known.other_first_at,
+            other_again_at=known.other_again_at,
+        )
+        if known.is_problem and known.reason is not Reason.STILL_LISTED:
+            doubt = replace(doubt, tries=known.tries, not_before=known.not_before)
+        self.doubts[customer_id] = doubt
+
+    def put_off(
+        self,
+        customer_id: int,
+        now: datetime,
+        timing: Timing,
+        *,
+        asked: bool,
+        failure: str | None = None,
+        is_answered: bool = True,
+    ) -> None:
+        """Keep the doubt after a read that settled nothing; `asked`: a person still waits for it.
+
+        `failure` and `is_answered` are those of `sync.merge.doubts.put_off`. A customer whose reads have
+        failed too often is not verified any more.
+        """
+        doubt = self.doubts.get(customer_id)
+        if doubt is None:
+            return
+        why = None if failure is None else failure[:LONGEST_FAILURE]
+        waiting = put_off(doubt, now, timing, why, is_answered=is_answered)
+        self.doubts[customer_id] = replace(waiting, asked=asked and doubt.asked)
+        record = self.records.get(customer_id)
+        if waiting.is_problem and record is not None and record.verified_at is not None:
+            self.records[customer_id] = replace(record, verified_at=None)
+
+    def make_problem(
+        self,
+        customer_id: int,
+        reason: Reason,
+        why: str,
+        now: datetime,
+        timing: Timing,
+        *,
+        asked: bool = False,
+    ) -> None:
+        """Let a person know at once that this customer cannot be read, and try again as for any problem."""
+        if customer_id in self.erased:
+            return
+        self.doubt(customer_id, reason, now)
+        doubt = self.doubts[customer_id]
+        least = MOST_FAILURES - 1
+        self.doubts[customer_id] = replace(
+            doubt, failures=max(doubt.failures, least), tries=max(doubt.tries, least)
+        )
+        self.put_off(customer_id, now, timing, asked=asked, failure=why)
+
+    def note_other(self, customer_id: int, began_at: datetime, answered_at: datetime, timing: Timing) -> None:
+        """Note that a read of this customer answered another one."""
         doubt = self.doubts.get(customer_id)
         if doubt is not None:
-            self.doubts[customer_id] = replace(put_off(doubt, now, timing), asked=asked and doubt.asked)
+            self.doubts[customer_id] = note_other(doubt, began_at, answered_at, timing)
 
-    def hold_delete(self, customer_id: int, missing_at: datetime) -> None:
-        """Gather a customer that upstream answered 404 for, in place of its doubt."""
+    def remember_other(self, customer_id: int, moment: datetime) -> None:
+        """Remember in the doubt that reads had answered another customer twice until this moment."""
+        doubt = self.doubts.get(customer_id)
+        if doubt is not None:
+            self.doubts[customer_id] = replace(doubt, other_first_at=moment, other_again_at=moment)
+
+    def hold_delete(self, customer_id: int, missing_at: datetime, why: str | None = None) -> None:
+        """Gather a customer that upstream says is gone, in place of its doubt.
+
+        `why`: what else it says, so that a person has to decide; None: it answered 404, or what is as good.
+        """
         self.doubts.pop(customer_id, None)
         if customer_id not in self.erased:
-            self._held[customer_id] = missing_at
+            self._held[customer_id] = Held(missing_at, why)
+
+    def lose(self, digest: str | None) -> None:
+        """Note that a delivery was lost that names no customer; `digest` as `note_lost` takes it."""
+        self._losses.append(digest)
+
+    def listed_in(self, customer_id: int) -> int:
+        """Return the newest sweep that has met this customer; 0: none has."""
+        return self._listed_in.get(customer_id, 0)
 
     def note_mobile(self, *, carried: bool) -> None:
         """Note whether a read carried `mobile`: from the first one that does, all others have to."""
@@ -199,15 +313,17 @@ class Batch:
         await BODIES.run(self.connection, self._bodies)
         await self._flush_doubts()
         await self._flush_status(changed, now)
+        lost = bool(self._losses) and await note_lost(self.connection, self.company_id, self._losses, now)
         self.progress = replace(
             self.progress,
+            lost_at=now if lost else self.progress.lost_at,
             position=self.position,
             seq=self._journal.seq,
             revision=self._revision,
             mobile_read=self._mobile_read,
             ruled_elsewhere=self.progress.ruled_elsewhere - self._recognised,
         )
-        names = ("position", "seq", "revision", "ruled_elsewhere", "mobile_read")
+        names = ("position", "seq", "revision", "ruled_elsewhere", "mobile_read", "lost_at")
         if self.progress == self._progress_before:
             return
         await self.connection.execute(
@@ -232,7 +348,7 @@ class Batch:
         await _VERIFICATIONS.run(self.connection, [row_of_doubt(self.company_id, one) for one in raised])
         if self._no_longer_held and self._holding:
             await self._delete(HELD_DELETES, self._no_longer_held)
-        held = [(self.company_id, key, time_text(missing_at)) for key, missing_at in self._held.items()]
+        held = [(self.company_id, key, time_text(one.missing_at), one.why) for key, one in self._held.items()]
         await _HELD_DELETES.run(self.connection, held)
 
     async def _flush_status(self, changed: Collection[int], now: datetime) -> None:
@@ -303,6 +419,12 @@ _KNOWN: Final = Lookup(
 _DOUBTS: Final = Lookup(
     select(VERIFICATIONS).where(
         VERIFICATIONS.c.company_id == bindparam("company"), among(VERIFICATIONS.c.customer_id, _numbers)
+    ),
+    ["company", "numbers"],
+)
+_HELD: Final = Lookup(
+    select(HELD_DELETES.c.customer_id, HELD_DELETES.c.missing_at, HELD_DELETES.c.why).where(
+        HELD_DELETES.c.company_id == bindparam("company"), among(HELD_DELETES.c.customer_id, _numbers)
     ),
     ["company", "numbers"],
 )

@@ -28,6 +28,7 @@ _MADE_AGAIN: Final = frozenset(
             "_verifications",
             "_held_deletes",
             "_sweeps",
+            "_lost_bodies",
         ),
         *("delivery_verdicts", "_past_verdicts", "_verdict_counts", "_progress"),
     }

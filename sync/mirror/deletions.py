@@ -17,12 +17,19 @@ class HeldDelete:
     customer_id: int
     missing_at: datetime
     live: bool
+    why: str | None = None
+    """Why a person has to decide; None: it answered 404, or what is as good, and waits for the brake."""
 
 
 async def held_deletes(mirror: MirrorReader) -> list[HeldDelete]:
     """Give them all, the oldest first."""
     statement = (
-        select(HELD_DELETES.c.customer_id, HELD_DELETES.c.missing_at, CUSTOMERS.c.deleted_at)
+        select(
+            HELD_DELETES.c.customer_id,
+            HELD_DELETES.c.missing_at,
+            CUSTOMERS.c.deleted_at,
+            HELD_DELETES.c.why,
+        )
         .join_from(
             HELD_DELETES,
             CUSTOMERS,
@@ -37,8 +44,8 @@ async def held_deletes(mirror: MirrorReader) -> list[HeldDelete]:
     async with mirror.reading() as connection:
         rows = (await connection.execute(statement)).all()
     return [
-        HeldDelete(customer_id, missing_at, deleted_at is None)
-        for customer_id, missing_at, deleted_at in rows
+        HeldDelete(customer_id, missing_at, deleted_at is None, why)
+        for customer_id, missing_at, deleted_at, why in rows
     ]
 
 

@@ -49,6 +49,8 @@ class DoubtRow(NamedTuple):
     due_at: datetime
     tries: int
     not_before: datetime | None
+    failure: str | None = None
+    """Why the last read of it failed, if it did."""
 
 
 class HeldRow(NamedTuple):

@@ -42,6 +42,8 @@ class Figures:
     """Of the oldest erasure that is not complete; None: all are."""
     held_since: datetime | None = None
     """When the first of the held deletions was found; None: none is held."""
+    held_for_person: int = 0
+    """Of the held deletions those that only a person can decide on, however few they are."""
 
 
 async def figures_of(mirror: MirrorReader) -> Figures | None:
@@ -74,7 +76,7 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
             .group_by(VERIFICATIONS.c.reason)
         )
         held = await connection.execute(
-            select(func.count(), func.min(HELD_DELETES.c.missing_at))
+            select(func.count(), func.min(HELD_DELETES.c.missing_at), func.count(HELD_DELETES.c.why))
             .select_from(HELD_DELETES)
             .where(HELD_DELETES.c.company_id == company_id, _IS_LIVE)
         )
@@ -85,7 +87,7 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
                 ERASED_CUSTOMERS.c.returned_at.is_(None),
             )
         )
-        held_deletes, held_since = held.one()
+        held_deletes, held_since, held_for_person = held.one()
         return Figures(
             progress=Progress(*progress),
             live=status.live,
@@ -101,6 +103,7 @@ async def figures_of(mirror: MirrorReader) -> Figures | None:
             last_sweep_at=status.last_sweep_at,
             erasure_begun_at=begun.scalar_one(),
             held_since=held_since,
+            held_for_person=held_for_person,
         )
 
 

@@ -8,8 +8,9 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.merge.decisions import Kind
-from sync.merge.doubts import SWEEP
+from sync.merge.doubts import MOST_FAILURES, SWEEP
 from sync.merge.snapshots import Source
+from sync.mirror.losses import LOST
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import CHANGES, GAPS, PROGRESS, VERIFICATIONS
 from sync.mirror.store import Mirror
@@ -81,6 +82,7 @@ async def note_gap(
             update(GAPS)
             .where(GAPS.c.company_id == mirror.company_id, GAPS.c.id == newest.id)
             .values(
+                what=what if newest.what == LOST else newest.what,
                 since=min(filter(None, (newest.since, since)), default=None),
                 until=max(filter(None, (newest.until, until)), default=None),
                 noticed_at=now,
@@ -102,6 +104,19 @@ async def note_swept(mirror: Mirror, now: datetime) -> bool:
     return result.rowcount > 0
 
 
+async def note_losses_swept(mirror: Mirror, began_at: datetime, now: datetime) -> None:
+    """Note that a sweep for losses that began at `began_at` is complete, also of the gap that they share."""
+    revision = select(PROGRESS.c.revision).where(PROGRESS.c.company_id == mirror.company_id)
+    async with mirror.noting(lost_swept_at=began_at) as connection:
+        await connection.execute(
+            update(GAPS)
+            .where(
+                GAPS.c.company_id == mirror.company_id, GAPS.c.mended_at.is_(None), GAPS.c.swept_at.is_(None)
+            )
+            .values(swept_at=now, revision=revision.scalar_subquery())
+        )
+
+
 async def is_read(mirror: MirrorReader, gap: GapRow) -> bool:
     """Say whether everything was read that the sweep after this gap found doubtful."""
     statement = (
@@ -111,6 +126,7 @@ async def is_read(mirror: MirrorReader, gap: GapRow) -> bool:
             VERIFICATIONS.c.company_id == mirror.company_id,
             VERIFICATIONS.c.priority <= SWEEP,
             VERIFICATIONS.c.born <= gap.revision,
+            VERIFICATIONS.c.failures < MOST_FAILURES,  # a problem of its own
         )
     )
     async with mirror.reading() as connection:

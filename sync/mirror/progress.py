@@ -39,3 +39,9 @@ class Progress:
     """How often the company's lease has gone to another holder (sync.mirror.lease)."""
     mobile_read: bool | None = None
     """Whether any read carried `mobile`, which is newer than the seed; None: there was no read yet."""
+    lost_at: datetime | None = None
+    """When a delivery was lost last that named no customer (decision 0062); None: none was."""
+    lost_swept_at: datetime | None = None
+    """When the last sweep began that was for such losses alone."""
+    lost_refreshed_at: datetime | None = None
+    """When a read of every row was last asked for because of lost deliveries."""

@@ -3,20 +3,31 @@
 from collections.abc import Collection
 from dataclasses import fields
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from sync.merge.doubts import ASKED, PRIORITY, SWEEP, Doubt, Reason, Timing
+from sync.merge.doubts import AHEAD, ASKED, MOST_FAILURES, PRIORITY, SWEEP, Doubt, Reason, Timing
 from sync.mirror.reader import MirrorReader
 from sync.mirror.schema import CUSTOMERS, PROGRESS, STATUS, VERIFICATIONS
 from sync.mirror.store import Mirror
+
+BROUGHT_BACK_AT_ONCE: Final = 500
 
 _V: Final = VERIFICATIONS.c
 _JOINED: Final = VERIFICATIONS.outerjoin(
     CUSTOMERS, and_(CUSTOMERS.c.company_id == _V.company_id, CUSTOMERS.c.id == _V.customer_id)
 )
+
+
+class Problem(NamedTuple):
+    """A customer that cannot be read: why, how many reads in a row failed, and when it is tried again."""
+
+    customer_id: int
+    failure: str | None
+    failures: int
+    not_before: datetime | None
 
 
 async def due_doubts(
@@ -48,6 +59,51 @@ async def due_doubts(
     async with mirror.reading() as connection:
         rows = await connection.execute(statement)
         return [Doubt(customer_id, Reason(reason), *rest) for customer_id, reason, *rest in rows]
+
+
+async def bring_back_times(mirror: Mirror, now: datetime, timing: Timing) -> int:
+    """Set times of customers in doubt that lie ahead of now, though no clock but one ahead set them, to now.
+
+    Return the number of customers. Each is stored once, and read a full read lag later (decision 0064).
+    """
+    longest = max(timing.problem_pause, timing.longest_pause)
+    statement = (
+        select(_V.customer_id)
+        .select_from(_JOINED)
+        .where(
+            _V.company_id == mirror.company_id,
+            or_(
+                _V.due_at > now + timing.read_after + AHEAD,
+                and_(_V.not_before > now + timing.longest_pause + AHEAD, _V.failures < MOST_FAILURES),
+                _V.not_before > now + longest + AHEAD,
+                CUSTOMERS.c.settled_at > now + AHEAD,
+                CUSTOMERS.c.read_at > now + AHEAD,
+            ),
+        )
+        .limit(BROUGHT_BACK_AT_ONCE)
+    )
+    async with mirror.reading() as connection:
+        ids = list((await connection.execute(statement)).scalars())
+    if ids:
+        async with mirror.batch(ids, now) as batch:
+            batch.bring_back_times(timing)
+    return len(ids)
+
+
+async def problems_of(mirror: MirrorReader, limit: int) -> tuple[int, list[Problem]]:
+    """Count the customers that cannot be read, and return some of them, the longest tried first."""
+    of_company = _V.company_id == mirror.company_id, _V.failures >= MOST_FAILURES
+    counted = select(func.count()).select_from(VERIFICATIONS).where(*of_company)
+    statement = (
+        select(_V.customer_id, _V.failure, _V.failures, _V.not_before)
+        .where(*of_company)
+        .order_by(_V.failures.desc(), _V.customer_id)
+        .limit(limit)
+    )
+    async with mirror.reading() as connection:
+        count = int((await connection.execute(counted)).scalar_one())
+        rows = (await connection.execute(statement)).all() if count else []
+    return count, [Problem(*row) for row in rows]
 
 
 async def waiting_doubts(mirror: MirrorReader, *, asked_only: bool = False) -> int:

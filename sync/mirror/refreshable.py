@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Table, and_, exists, select
+from sqlalchemy import ColumnElement, Table, and_, exists, or_, select
 
 from sync.merge.doubts import Reason
 from sync.mirror.reader import MirrorReader
@@ -14,14 +14,17 @@ _UNPROVEN: Final = [Reason.CONFIRMATION.value, Reason.REFRESH.value]
 """Doubts that say nothing against a customer."""
 
 
-async def oldest_verified(mirror: MirrorReader, before: datetime) -> int | None:
-    """Give the live customer whose last proof is older than all others and than `before`."""
+async def oldest_verified(mirror: MirrorReader, before: datetime, ahead_of: datetime) -> int | None:
+    """Give the live customer whose last proof is older than all others and than `before`.
+
+    Behind them come those whose proof lies ahead of `ahead_of`: a clock has stepped back since.
+    """
     statement = (
         select(_C.id)
         .where(
             _C.company_id == mirror.company_id,
             _C.deleted_at.is_(None),
-            _C.verified_at <= before,
+            or_(_C.verified_at <= before, _C.verified_at > ahead_of),
             ~_has(VERIFICATIONS),
             ~_has(HELD_DELETES),
         )

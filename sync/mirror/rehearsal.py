@@ -41,6 +41,7 @@ class Rehearsal(MirrorReader):
                 self.company_id,
                 self.progress,
                 holding=True,
+                now=now,
                 keeping_out=self._keeping_out,
             )
             await batch.load(customer_ids)

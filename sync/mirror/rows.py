@@ -84,13 +84,13 @@ def record_of(row: Sequence[Any]) -> tuple[Record, int | None, int]:
     record = Record(
         customer_id=row[1],
         values=values,
-        as_of=_moment(as_of),
+        as_of=moment_of(as_of),
         rests_on_arrival=bool(rests_on_arrival),
         position=position,
-        settled_at=_moment(settled_at),
-        first_seen_at=_moment(first_seen_at),
+        settled_at=moment_of(settled_at),
+        first_seen_at=moment_of(first_seen_at),
         first_seen_by=_SOURCES[first_seen_by],
-        changed_at=_moment(changed_at),
+        changed_at=moment_of(changed_at),
         verified_at=_time(verified_at),
         read_at=_time(read_at),
         read_as_of=_time(read_as_of),
@@ -115,29 +115,51 @@ def row_of_doubt(company_id: int, doubt: Doubt) -> tuple[Any, ...]:
         doubt.born,
         doubt.tries,
         time_text(doubt.not_before),
+        doubt.failures,
+        doubt.failure,
+        time_text(doubt.other_first_at),
+        time_text(doubt.other_again_at),
     )
 
 
 def doubt_of(row: Sequence[Any]) -> Doubt:
     """Read a row of `_verifications` as the driver gives it."""
-    _, customer_id, reason, asked, _, due_at, revision, born, tries, not_before = row
+    (
+        _,
+        customer_id,
+        reason,
+        asked,
+        _,
+        due_at,
+        revision,
+        born,
+        tries,
+        not_before,
+        failures,
+        failure,
+        *others,
+    ) = row
     return Doubt(
         customer_id=customer_id,
         reason=_REASONS[reason],
-        due_at=_moment(due_at),
+        due_at=moment_of(due_at),
         revision=revision,
         born=born,
         asked=bool(asked),
         tries=tries,
         not_before=_time(not_before),
+        failures=failures,
+        failure=failure,
+        other_first_at=_time(others[0]),
+        other_again_at=_time(others[1]),
     )
 
 
 def _time(stored: str | datetime | None) -> datetime | None:
-    return None if stored is None else _moment(stored)
+    return None if stored is None else moment_of(stored)
 
 
-def _moment(stored: str | datetime) -> datetime:
+def moment_of(stored: str | datetime) -> datetime:
     """Read a time: SQLite's drivers give text, PostgreSQL's a datetime in the zone of its session."""
     return datetime.fromisoformat(stored) if isinstance(stored, str) else stored.astimezone(UTC)
 

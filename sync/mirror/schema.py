@@ -214,6 +214,10 @@ VERIFICATIONS: Final = _table(
     Column("born", BigInteger, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("not_before", UTCDateTime),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("failure", Text),
+    Column("other_first_at", UTCDateTime),
+    Column("other_again_at", UTCDateTime),
     Index("_verifications_by_priority", "company_id", "priority", "due_at"),
 )
 
@@ -222,6 +226,7 @@ HELD_DELETES: Final = _table(
     _company(),
     Column("customer_id", BigInteger, primary_key=True, autoincrement=False),
     Column("missing_at", UTCDateTime, nullable=False),
+    Column("why", Text),
 )
 
 SWEEPS: Final = _table(
@@ -278,6 +283,9 @@ PROGRESS: Final = _table(
     Column("lease_wanted_by", String),
     Column("lease_wanted_at", UTCDateTime),
     Column("mobile_read", Boolean),
+    Column("lost_at", UTCDateTime),
+    Column("lost_swept_at", UTCDateTime),
+    Column("lost_refreshed_at", UTCDateTime),
 )
 
 STATUS: Final = _table(
@@ -320,6 +328,14 @@ GAPS: Final = _table(
     Column("created", BigInteger),
     Column("updated", BigInteger),
     Column("deleted", BigInteger),
+)
+
+# Bodies that could not be read and name no customer, by which the same bytes are known again for a day.
+LOST_BODIES: Final = _table(
+    "_lost_bodies",
+    _company(),
+    Column("digest", String, primary_key=True),
+    Column("noticed_at", UTCDateTime, nullable=False),
 )
 
 HOURLY_DELIVERIES: Final = _table(

@@ -236,6 +236,7 @@ class Mirror(MirrorReader):
                     self.company_id,
                     progress,
                     holding=holding,
+                    now=now,
                     keeping_out=self.keeping_out(keys),
                 )
                 await batch.load(customer_ids)

@@ -146,6 +146,19 @@ async def newest_rulings(mirror: MirrorReader, verdict: str | None, limit: int) 
         return [Ruling(*row) for row in rows]
 
 
+async def named_about(
+    connection: AsyncConnection, company_id: int, customer_ids: Collection[int]
+) -> list[str]:
+    """Name the deliveries with a verdict that are about these customers, at another topic than deleted."""
+    ids: BindParameter[str] = bindparam("ids", json_array(customer_ids))
+    statement = select(VERDICTS.c.delivery_id).where(
+        VERDICTS.c.company_id == company_id,
+        among(VERDICTS.c.customer_id, ids),
+        VERDICTS.c.topic.not_like("%/deleted"),
+    )
+    return sorted((await connection.execute(statement)).scalars())
+
+
 async def _given(
     connection: AsyncConnection, company_id: int, delivery_ids: Collection[str]
 ) -> list[tuple[str, str, str | None, datetime]]:

@@ -19,7 +19,9 @@ from sync.mirror.batch import Batch
 from sync.mirror.counts import Counted, differed_by_attribute, differed_in
 
 CONFIDENCE: Final = 0.95
-_ANNOUNCED: Final = frozenset({Reason.CONTRADICTED, Reason.AMBIGUOUS, Reason.STALE, Reason.FAILED})
+_ANNOUNCED: Final = frozenset(
+    {Reason.CONTRADICTED, Reason.AMBIGUOUS, Reason.STALE, Reason.FAILED, Reason.UNREADABLE}
+)
 """Doubts that a delivery has raised by what it said: what a read finds then was announced."""
 
 

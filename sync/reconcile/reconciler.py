@@ -14,6 +14,7 @@ from sync.mirror.queue import (
     ask_about_doubts,
     await_nobody,
     awaited_customers,
+    bring_back_times,
     doubt_every_live,
     due_doubts,
     unlisted_unread,
@@ -117,7 +118,9 @@ class Reconciler:
 
         await self._sweeper.sweep_now(met, tally.note_listed)
         if request.deep:
-            await doubt_every_live(self._mirror, Reason.ASKED, self._clock(), asked=True)
+            now = self._clock()
+            await doubt_every_live(self._mirror, Reason.ASKED, now, asked=True)
+            await self._mirror.note(lost_refreshed_at=now)  # whatever was lost, each row is read now
         await ask_about_doubts(self._mirror)
 
     async def _read(self, tally: Tally, tell: Callable[[Step], None]) -> None:
@@ -145,6 +148,7 @@ class Reconciler:
                 await self._leave(tally, "deliveries about it came too often for a read to count")
                 return
             else:
+                await bring_back_times(self._mirror, self._clock(), self._timing)
                 await self._sleep(LOOK_AGAIN)
 
     async def _wait_until(self, moment: datetime) -> None:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Final
 
+from sync.merge.doubts import AHEAD
 from sync.mirror.deletions import live_customers
 from sync.mirror.refreshable import oldest_verified, undoubted
 from sync.mirror.store import Mirror
@@ -35,7 +36,8 @@ class Refresher:
 
     async def refresh(self) -> bool:
         """Read one customer; False when each was proven lately. Raises KountaError as `Verifier` does."""
-        oldest = await oldest_verified(self._mirror, self._clock() - RESTING)
+        now = self._clock()
+        oldest = await oldest_verified(self._mirror, now - RESTING, now + AHEAD)
         if oldest is None:
             return False
         self._reads += 1

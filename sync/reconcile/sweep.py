@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from sync.kounta import Customer, Kounta, KountaError, KountaRefused, KountaThrottled, KountaUnavailable, Page
+from sync.merge.contested import doubt_said_deleted, is_listed_later
 from sync.merge.decisions import Decision, Kind, accept, compare_listed, compare_unlisted, merge
 from sync.merge.doubts import ASKED, SWEEP, Reason, Timing, is_fenced
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
@@ -263,7 +264,10 @@ class Sweeper:
             return
         item = _Item(snapshot, page.asked_at, progress.revision)
         walk.known += known
-        if known or walk.most_unknown is None:
+        if not known and snapshot.says_deleted:
+            batch.doubt(customer.id, Reason.SAID_DELETED, self._clock() + self._timing.read_after)
+            walk.note(customer.id, Outcome.UNKNOWN, "")
+        elif known or walk.most_unknown is None:
             self._decide(walk, batch, item)
         else:
             walk.unknown[customer.id] = item
@@ -288,7 +292,12 @@ class Sweeper:
             walk.note(customer_id, Outcome.UNCHANGED, "")
             return
         record, doubt = batch.records.get(customer_id), batch.doubts.get(customer_id)
-        if record is not None and not snapshot.complete:
+        contested = self._contested(batch, item)
+        if record is not None and snapshot.says_deleted:
+            decision = doubt_said_deleted(record, snapshot)
+        elif record is not None and contested is not None:
+            decision = replace(compare_listed(record, snapshot), doubt=contested)
+        elif record is not None and not snapshot.complete:
             decision = compare_listed(record, snapshot)
         elif snapshot.complete and not self._is_fenced(batch, item):
             decision = accept(record, snapshot, self._lens.subscription)
@@ -302,6 +311,21 @@ class Sweeper:
         walk.swept.updated += decision.kind in {Kind.UPDATED, Kind.RESTORED}
         walk.note(customer_id, outcome_of(decision, record), "")
         batch.listed(customer_id, walk.row.id)
+
+    def _contested(self, batch: Batch, item: _Item) -> Reason | None:
+        """Return the doubt of a customer that this page lists though reads say that it is gone, else None."""
+        customer_id = item.snapshot.customer_id
+        record, doubt = batch.records.get(customer_id), batch.doubts.get(customer_id)
+        held = batch.held.get(customer_id)
+        if record is None:
+            return None
+        if held is not None and held.why is not None:
+            return Reason.CONTRADICTED
+        after = self._timing.read_after
+        is_later = held is not None and item.asked_at >= held.missing_at + after
+        if is_later or is_listed_later(record, item.asked_at, after):
+            return Reason.STILL_LISTED
+        return Reason.STILL_LISTED if doubt is not None and doubt.reason is Reason.STILL_LISTED else None
 
     def _leave(self, batch: Batch, decision: Decision, source: Source) -> None:
         now = self._clock()
@@ -343,9 +367,12 @@ class Sweeper:
                     if customer_id not in batch.records:
                         continue  # it was erased meanwhile
                     decision = compare_unlisted(batch.records[customer_id], now, shows=shows)
-                    if decision.doubt is not None:
-                        batch.settle(customer_id)  # this says more than what was known against it so far
-                    self._leave(batch, decision, walk.source)
+                    held = batch.held.get(customer_id)
+                    if held is not None and held.why is not None:
+                        continue  # a person decides
+                    batch.decide(decision, source=walk.source, at=now)
+                    if decision.doubt is not None:  # this says more than what was known against it so far
+                        batch.doubt_instead(customer_id, decision.doubt, now + self._timing.read_after)
                     walk.swept.unlisted += decision.doubt is not None
             after = ids[-1]
 

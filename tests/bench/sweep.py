@@ -4,23 +4,28 @@ Each number of customers gets a process of its own, whose mirror is filled by th
 abridged: names and e-mails) and walked again by the second. Memory is what the process took at the most, less
 what it took before: 64 MiB of it are SQLite's page cache, which a small mirror does not fill. The ratio tells
 whether either grows with the number of customers.
+
+Calls stand beside the least that is possible: one for each page, and, once some customers are deleted, one
+read for each of them and one call that proves access (decision 0006).
 """
 
 import argparse
 import asyncio
 import json
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2
 
 from sync.engine import open_engine
+from sync.mirror.queue import ask_about, due_doubts
 from sync.settings import WorkerSettings
 
 COMPANY = 5678
@@ -38,15 +43,20 @@ def items(page: int, customers: int) -> Iterator[dict[str, object]]:
         }
 
 
-def upstream(customers: int) -> httpx2.MockTransport:
-    pages = -(-customers // PAGE)
+DELETED = 20
+"""Customers that are deleted between two sweeps: the last ones, so that the pages stay full."""
 
+
+def upstream(customers: int, gone: set[int]) -> httpx2.MockTransport:
     def answer(request: httpx2.Request) -> httpx2.Response:
+        pages = -(-(customers - len(gone)) // PAGE)
+        if found := re.search(r"/customers/(\d+)\.json$", request.url.path):
+            return httpx2.Response(404 if int(found[1]) in gone else 500)
         page = int(request.url.params.get("page", "0"))
         headers = {"X-Pages": str(pages), "Content-Type": "application/json"}
         if page + 1 < pages:
             headers["X-Next-Page"] = f"https://api.kounta.com{LIST}?page={page + 1}"
-        body = json.dumps(list(items(page, customers))).encode()
+        body = json.dumps(list(items(page, customers - len(gone)))).encode()
         return httpx2.Response(200, content=body, headers=headers)
 
     return httpx2.MockTransport(answer)
@@ -65,19 +75,43 @@ async def measure(customers: int) -> dict[str, float]:
                 "KOUNTA_CLIENT_ID": "benchmark",
                 "KOUNTA_CLIENT_SECRET": "benchmark",
                 "KOUNTA_REQUESTS_PER_MINUTE": "100000000",
+                "MIRROR_READ_LAG_SECONDS": "0",
             }
         )
+        gone: set[int] = set()
+        now = datetime.now(UTC)
         async with open_engine(
-            settings, "the benchmark", clock=lambda: datetime.now(UTC), transport=upstream(customers)
+            settings, "the benchmark", clock=lambda: now, transport=upstream(customers, gone)
         ) as engine:
-            before, times = memory(), []
+            before, times, calls = memory(), [], 0
             for reason in ("first", "second"):
                 began = time.process_time()
                 swept = await engine.sweeper.sweep(reason)
                 if swept.listed != customers:
                     raise SystemExit(f"{swept.listed} of {customers} customers were listed")
                 times.append((time.process_time() - began) / customers)
-    return {"first": times[0], "second": times[1], "memory": memory() - before}
+                now += timedelta(minutes=1)
+            used, calls = memory() - before, engine.kounta.calls
+            gone.update(range(customers - DELETED + 1, customers + 1))
+            await engine.sweeper.sweep("third")
+            now += timedelta(minutes=1)
+            await ask_about(engine.mirror, gone, now)
+            due = await due_doubts(engine.mirror, now, settings.timing, DELETED, asked_only=True)
+            await engine.verifier.verify_all(due)
+            settled = await engine.deletions.settle()
+            if len(settled.deleted) != DELETED:
+                raise SystemExit(f"{len(settled.deleted)} of {DELETED} customers were deleted")
+            deleting = engine.kounta.calls - calls
+    pages = -(-customers // PAGE)
+    return {
+        "first": times[0],
+        "second": times[1],
+        "memory": used,
+        "calls": calls,
+        "least": 2 * pages,
+        "deleting": deleting,
+        "least_deleting": -(-(customers - DELETED) // PAGE) + DELETED + 1,
+    }
 
 
 def main(few: int, many: int) -> None:
@@ -90,6 +124,8 @@ def main(few: int, many: int) -> None:
         sys.stdout.write(
             f"{customers:>9,} customers: filling {one['first'] * 1e6:>6,.0f} µs, walking again "
             f"{one['second'] * 1e6:>6,.0f} µs of CPU each; {one['memory']:>6,.1f} MiB more\n"
+            f"{'':>19} calls: {one['calls']:,} for both (least possible {one['least']:,}); "
+            f"{one['deleting']:,} once {DELETED} are deleted (least possible {one['least_deleting']:,})\n"
         )
     small, large = found
     sys.stdout.write(f"time, {many:,} to {few:,}: {large['second'] / small['second']:.2f}\n")

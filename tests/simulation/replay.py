@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -27,17 +28,18 @@ from tests.simulation.world import COMPANY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator
-    from datetime import datetime
     from pathlib import Path
 
     from receiver.database import Server
 
 _WRITTEN = (
     "records", "doubts", "counts", "position", "_revision", "_last_seq", "_listed_in", "_rulings",
-    "_mobile_read", "_mobile_appears", "_announced",
+    "_mobile_read", "_mobile_appears", "_announced", "_losses",
     "_ruled_again", "_recognised", "_last_delivery_at", "_held", "_no_longer_held",
 )  # fmt: skip
 """What a batch holds when it is written, beside its journal."""
+_LATER = datetime(9000, 1, 1, tzinfo=UTC)
+"""No stored time lies ahead of it: what is written was recorded, and nothing is brought back here."""
 _CHANGES = ("seq", "_changes", "_ends")
 
 
@@ -101,7 +103,7 @@ async def replay(trace: Trace, server: Server) -> dict[str, Digest]:
                         continue
                     if batch is None:
                         progress, holding, _ = await mirror._stored(connection)
-                        batch = Batch(connection, COMPANY, progress, holding=holding)
+                        batch = Batch(connection, COMPANY, progress, holding=holding, now=_LATER)
                     await _again(batch, step, number)
     return _tables_of_server(server)
 

@@ -5,7 +5,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sync.merge.doubts import PRIORITY, Doubt, Reason, Timing, is_fenced, put_off, raise_doubt, readable_at
+from sync.merge.doubts import (
+    AHEAD,
+    MOST_FAILURES,
+    PRIORITY,
+    Doubt,
+    Reason,
+    Timing,
+    brought_back,
+    is_fenced,
+    note_other,
+    put_off,
+    raise_doubt,
+    readable_at,
+)
 from sync.merge.records import Record
 from sync.merge.snapshots import Source
 
@@ -136,3 +149,45 @@ def test_without_a_record_a_failed_delivery_fences_by_when_it_is_due() -> None:
     assert fenced(None, failed, began=4.9)
     assert not fenced(None, failed, began=5)
     assert not fenced(None, replace(failed, reason=Reason.ASKED), began=0)
+
+
+def test_five_failures_in_a_row_are_a_problem_that_waits_up_to_a_day() -> None:
+    known = doubt()
+    for number in range(1, 20):
+        known = put_off(known, NOON, TIMING, "refused")
+        assert known.is_problem == (number >= MOST_FAILURES)
+    assert known.not_before == NOON + timedelta(days=1)
+    assert known.failure == "refused"
+
+
+def test_an_answer_that_is_of_use_ends_the_row_and_an_outage_says_nothing() -> None:
+    known = put_off(put_off(doubt(), NOON, TIMING, "refused"), NOON, TIMING, is_answered=False)
+    assert (known.failures, known.failure, known.tries) == (1, "refused", 2)
+    known = put_off(known, NOON, TIMING)
+    assert (known.failures, known.failure) == (0, None)
+
+
+def test_a_page_that_still_lists_a_customer_says_more_than_its_equals() -> None:
+    known = raise_doubt(doubt(Reason.CONTRADICTED), 7, Reason.STILL_LISTED, at(0), 2)
+    assert known.reason is Reason.STILL_LISTED
+    assert raise_doubt(known, 7, Reason.CONTRADICTED, at(0), 3).reason is Reason.STILL_LISTED
+
+
+def test_another_customer_counts_twice_only_a_read_lag_apart() -> None:
+    lag = TIMING.read_after
+    known = note_other(doubt(), at(0), at(1), TIMING)
+    assert note_other(known, at(1), at(9), TIMING).other_again_at is None
+    again = note_other(known, at(1) + lag, at(9), TIMING)
+    assert (again.other_first_at, again.other_again_at) == (at(1), at(9))
+    assert note_other(again, at(99), at(100), TIMING) == again
+
+
+def test_times_of_a_doubt_that_lie_too_far_ahead_are_brought_back() -> None:
+    far = NOON + timedelta(days=1)
+    known = replace(doubt(), due_at=far, not_before=far, tries=1)
+    back = brought_back(known, NOON, TIMING)
+    assert (back.due_at, back.not_before) == (NOON + TIMING.read_after, NOON)
+    near = replace(known, due_at=NOON + TIMING.read_after + AHEAD, not_before=NOON + TIMING.pause + AHEAD)
+    assert brought_back(near, NOON, TIMING) is near
+    problem = replace(known, due_at=NOON, tries=20, failures=MOST_FAILURES)
+    assert brought_back(problem, NOON, TIMING) is problem

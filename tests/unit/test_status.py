@@ -10,10 +10,13 @@ import pytest
 from receiver.inbox import Refusal, Start
 from receiver.inbox.store import Spooled
 from sync.concerns import CRITICAL, WARNING
+from sync.losses import Owed
 from sync.mirror.alerts import Alert
 from sync.mirror.figures import Figures
 from sync.mirror.gaps import GapRow
+from sync.mirror.losses import LOST
 from sync.mirror.progress import Progress
+from sync.mirror.queue import Problem
 from sync.mirror.sweeps import SweepRow
 from sync.reconcile.drift import drift_of
 from sync.silence import Silence
@@ -65,6 +68,7 @@ GAP = GapRow(
     updated=None,
     deleted=None,
 )
+LOST_GAP = replace(GAP, what=LOST, since=None, until=None)
 SWEPT = replace(GAP, swept_at=NOON - timedelta(minutes=49), revision=1)
 MENDED = replace(SWEPT, mended_at=NOON - timedelta(minutes=48), created=1, updated=2, deleted=3)
 
@@ -171,6 +175,41 @@ NAMED = {
             WARNING,
             "3 deliveries are missing from the inbox; a sweep will find what they said.",
             "kounta-mirror reconcile",
+        ),
+    ),
+    "deliveries were lost that name nobody": (
+        replace(WELL, gap=LOST_GAP, owes=Owed(sweep_at=ago(seconds=1), refresh_at=ago(seconds=1))),
+        (
+            WARNING,
+            "Deliveries that name no customer could not be read; a sweep will find what was lost.",
+            "kounta-mirror reconcile --deep",
+        ),
+    ),
+    "they were lost again on the same day": (
+        replace(WELL, gap=LOST_GAP, owes=Owed(refresh_at=NOON + timedelta(hours=2))),
+        (
+            WARNING,
+            (
+                "Deliveries that name no customer could not be read; "
+                "a read of every customer will find what was lost, from 14:00 UTC on."
+            ),
+            "kounta-mirror reconcile --deep",
+        ),
+    ),
+    "customers cannot be read": (
+        replace(WELL, problem_count=2, problems=(Problem(7, "answered 500 broken.", 6, None),)),
+        (
+            WARNING,
+            "2 customers could not be read again and again: customer 7: answered 500 broken.",
+            "kounta-mirror explain 7",
+        ),
+    ),
+    "a deletion is for a person to decide": (
+        replace(WELL, figures=replace(FIGURES, held_deletes=1, held_for_person=1)),
+        (
+            WARNING,
+            ("1 deletion is held: for 1 Kounta answers another customer, and its list leaves them out."),
+            "kounta-mirror reconcile --allow-deletes 1",
         ),
     ),
     "the inbox is another one": (
@@ -349,8 +388,14 @@ def test_the_json_has_every_key_that_others_rely_on() -> None:
             "failed": 0,
         },
         "customers": {"live": 10_412, "deleted": 3, "verified": 10_000, "partial": 0},
-        "verifications": {"due": 3, "by_reason": {"confirmation": 2, "stale": 1}},
+        "verifications": {
+            "due": 3,
+            "by_reason": {"confirmation": 2, "stale": 1},
+            "failing": 0,
+            "problems": [],
+        },
         "held_deletes": 0,
+        "held_for_decision": 0,
         "sweep": {"last_at": "2026-11-24T11:00:00.000Z", "running": False, "complete": True},
         "receiver": {
             "started_at": "2026-11-24T10:00:00.000Z",
@@ -427,6 +472,9 @@ ALERTS = {
     "the receiver's disk was full": "not-stored",
     "upstream refuses": "upstream",
     "deletions are held": "held-deletes",
+    "a deletion is for a person to decide": "held-deletes",
+    "customers cannot be read": "unread",
+    "deliveries were lost that name nobody": "gap",
 }
 
 

@@ -26,6 +26,7 @@ _BY_ALERT: Final = {
     "late": ("/deliveries?verdict=pending", "See what waits"),
     "quarantined": ("/deliveries?verdict=quarantined", "See them"),
     "registration": ("/webhooks", "See the registration"),
+    "unread": ("/verifications", "See why"),
     "silence": ("/webhooks", "See the registration"),
 }
 _BY_COMMAND: Final = {

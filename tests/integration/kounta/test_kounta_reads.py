@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from sync.kounta import Kounta, KountaAccessLost, KountaError, KountaRefused, KountaWrongShape
+from sync.kounta import (
+    Kounta,
+    KountaAccessLost,
+    KountaError,
+    KountaOtherCustomer,
+    KountaRefused,
+    KountaWrongShape,
+)
 from tests.timekeeping import SystemClock
 
 JAMIE = {"id": 389427, "first_name": "Jamie", "email": None, "updated_at": "2026-03-01T12:00:00+11:00"}
@@ -100,11 +107,36 @@ async def test_an_error_of_shape_names_the_field_but_not_its_value(upstream: Any
 
 
 @pytest.mark.parametrize("status", [301, 302, 307])
-async def test_a_read_is_not_redirected(upstream: Any, kounta: Kounta, status: int) -> None:
+async def test_a_read_is_not_redirected_to_another_customer(
+    upstream: Any, kounta: Kounta, status: int
+) -> None:
     upstream.answer(PATH, b"", status, Location=f"{upstream.url}/v1/companies/5678/customers/1.json")
-    with pytest.raises(KountaWrongShape, match="redirect where none is documented"):
+    with pytest.raises(KountaOtherCustomer, match="expected was customer 389427, and customer 1 came"):
         await kounta.customer(389427)
     assert upstream.targets == [PATH]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+async def test_a_read_is_redirected_to_the_same_customer(upstream: Any, kounta: Kounta, status: int) -> None:
+    there = PATH.removesuffix(".json")
+    upstream.answer(PATH, b"", status, Location=there)
+    upstream.answer(there, JAMIE)
+    customer = await kounta.customer(389427)
+    assert customer is not None
+    assert upstream.targets == [PATH, there]
+
+
+@pytest.mark.parametrize("field", [{"deleted": True}, {"is_deleted": "1"}, {"deleted_at": "2026-11-24"}])
+async def test_a_200_that_says_deleted_is_as_a_404(
+    upstream: Any, kounta: Kounta, field: dict[str, Any]
+) -> None:
+    upstream.answer(PATH, {**JAMIE, **field})
+    assert await kounta.customer(389427) is None
+
+
+async def test_a_410_is_as_a_404(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(PATH, b"", 410)
+    assert await kounta.customer(389427) is None
 
 
 @pytest.mark.parametrize("status", [201, 202, 204, 206])
@@ -114,7 +146,7 @@ async def test_only_200_is_a_success(upstream: Any, kounta: Kounta, status: int)
         await kounta.customer(389427)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 405, 406, 408, 410, 415, 422])
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 406, 408, 415, 422])
 async def test_other_refusals_are_an_error_at_once(upstream: Any, kounta: Kounta, status: int) -> None:
     upstream.answer(PATH, {"error": "denied", "error_description": "Not for you."}, status)
     with pytest.raises(KountaError, match=rf"answered {status} denied \(Not for you\)") as caught:

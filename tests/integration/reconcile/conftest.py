@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
+import httpx2
 import pytest
 
 from receiver.database import Place
@@ -14,7 +16,10 @@ from receiver.inbox import Delivery
 from sync.engine import Engine, open_engine
 from sync.gaps import LISTENS_AFTER, SILENT_AFTER
 from sync.kounta import Kounta, Read, Retries
+from sync.merge.doubts import Doubt
+from sync.merge.records import Record
 from sync.mirror.figures import Figures, figures_of
+from sync.mirror.known import known_of
 from sync.mirror.sweeps import SweepRow, newest_sweep
 from sync.reconcile.report import Report, Request
 from sync.sandbox import Faults, Sandbox, Settings, serving
@@ -29,6 +34,43 @@ LONGEST = 120
 """Real seconds, after which a reconciliation has lost its way."""
 
 
+class Twist(httpx2.AsyncHTTPTransport):
+    """Carries calls to the local Kounta, but for customers that are to be answered otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: dict[int, Callable[[httpx2.Request], httpx2.Response | None]] = {}
+        """Customer -> what a read of it is answered; None: as ever."""
+        self.items: dict[int, dict[str, Any] | None] = {}
+        """Customer -> fields that its item of the list has, too; None: it is not listed."""
+        self.asked: list[str] = []
+        """The paths that were asked for."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked.append(request.url.path)
+        found = re.search(r"/customers/(\d+)(?:\.json)?$", request.url.path)
+        if found and (answer := self.reads.get(int(found[1]))) is not None:
+            given = answer(request)
+            if given is not None:
+                return given
+        response = await super().handle_async_request(request)
+        if not self.items or not request.url.path.endswith("/customers.json"):
+            return response
+        page = json.loads(await response.aread())
+        kept = [
+            {**item, **(self.items.get(item["id"]) or {})}
+            for item in page
+            if self.items.get(item["id"], {}) is not None
+        ]
+        headers = {name: value for name, value in response.headers.items() if name.startswith("x-")}
+        return httpx2.Response(response.status_code, headers=headers, json=kept)
+
+
+def answered(status: int, body: object = None, **headers: str) -> Callable[[httpx2.Request], httpx2.Response]:
+    """Answer every read of a customer with this."""
+    return lambda _: httpx2.Response(status, headers=headers, json=body)
+
+
 @dataclass
 class Shop:
     """A Kounta on loopback and a mirror of it in a real database. Time stands still, but when one sleeps."""
@@ -40,6 +82,7 @@ class Shop:
     now: float = NOON.timestamp()
     delivered: int = 0
     settings: dict[str, str] = field(default_factory=dict)
+    twist: Twist = field(default_factory=Twist)
     engine: Engine = field(init=False)
     _engines: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -96,6 +139,7 @@ class Shop:
             WorkerSettings.model_validate(given),
             "the test",
             clock=self.clock,
+            transport=self.twist,
             retries=Retries.sleepless(patience=3),
             sleep=self.pass_time,
             random=Random(1),
@@ -146,6 +190,27 @@ class Shop:
         await self.engine.applier.apply(
             [Delivery(self.delivered, name, COMPANY, topic, self.clock(), {}, body)]
         )
+
+    async def deliver_raw(self, body: bytes, topic: str = "customers/updated") -> None:
+        """Let a delivery of these very bytes come in now, and apply it."""
+        self.delivered += 1
+        name = f"delivery-{self.delivered}"
+        await self.engine.applier.apply(
+            [Delivery(self.delivered, name, COMPANY, topic, self.clock(), {}, body)]
+        )
+
+    async def seen(self, customer_id: int) -> dict[str, Any]:
+        """Return a customer as upstream answers a read of it."""
+        read = await self.engine.kounta.read(customer_id)
+        assert read.customer is not None
+        shown: dict[str, Any] = json.loads(read.customer.model_dump_json(exclude_unset=True))
+        return shown
+
+    async def doubt(self, customer_id: int) -> Doubt | None:
+        return (await known_of(self.engine.mirror, customer_id)).doubt
+
+    async def record(self, customer_id: int) -> Record | None:
+        return (await known_of(self.engine.mirror, customer_id)).record
 
     # what came of it
 
