@@ -41,8 +41,11 @@ class Retries:
     attempt: float = 20.0
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.SystemRandom().random
-    read_lag: float = 5.0
-    """How many seconds a read may still show what was before a write: a guess, it has a setting."""
+    read_lag: float = 20.0
+    """How many seconds a read may still show what was before a write: a guess, it has a setting.
+
+    Look-ups 5, 8 and 11 s after a write were seen to find nothing (kounta-api.md).
+    """
     write_lag: float = 40.0
     """How many seconds upstream may go on with a write after it failed to answer: a guess.
 
