@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
@@ -19,7 +19,7 @@ from sync.console.samples import SAMPLE_SECONDS, sample
 from sync.engine import Engine
 from sync.gaps import Gaps
 from sync.inbox import InboxView
-from sync.kounta import KountaAccessLost, KountaError, KountaThrottled
+from sync.kounta import IncompleteListError, KountaAccessLost, KountaError, KountaThrottled
 from sync.merge.doubts import SWEEP, Reason
 from sync.mirror.queue import doubt_every_live, due_doubts, unlisted_unread
 from sync.mirror.sweeps import newest_sweep
@@ -31,6 +31,8 @@ from sync.watch import Watch
 
 POLL_SECONDS: Final = 5.0
 """Between two looks into the inbox when no bell rings."""
+WALK_SHARE: Final = 9
+"""After a walk that upstream's list kept from being complete, so many times as long passes before the next."""
 TICK_SECONDS: Final = 1.0
 """Between two looks for a verification that has become due, for a sweep, and for budget to store."""
 RETENTION_SECONDS: Final = 3600.0
@@ -93,6 +95,9 @@ class Worker:
         self._refusals: Counter[str] = Counter()
         self._failures: dict[str, str] = {}
         """Loop -> what upstream said to it last; status shows the oldest, until that loop gets on."""
+        self._incomplete: IncompleteListError | None = None
+        self._sweeps_again_at: datetime | None = None
+        """When the next list is walked unasked after an incomplete one: such sweeps take a tenth of the time."""
         self._asks: int | None = None
         """`Progress.sweeps_asked` when the sweep began that is under way; None: not in this process."""
 
@@ -213,7 +218,13 @@ class Worker:
             return False  # what looks interrupted is under way, and may be all that is due
         reason = await self._reason_to_sweep()
         if reason is None:
+            self._incomplete = None
             return False
+        if self._incomplete is not None and self._sweeps_again_at is not None:
+            if engine.clock() < self._sweeps_again_at:
+                raise self._incomplete
+            self._incomplete = None
+        began_at = engine.clock()
         asked = engine.mirror.progress.sweep_due
         newest = await newest_sweep(engine.mirror)
         if newest is None or newest.finished_at is not None:
@@ -222,6 +233,11 @@ class Worker:
             swept = await engine.sweeper.sweep(reason)
         except GaveWayError:
             return False
+        except IncompleteListError as error:
+            took = engine.clock() - began_at
+            pause = min(took * WALK_SHARE, timedelta(seconds=engine.settings.sweep_seconds))
+            self._incomplete, self._sweeps_again_at = error, engine.clock() + pause
+            raise
         if asked == GAP:
             await doubt_every_live(engine.mirror, Reason.REFRESH, engine.clock(), asked=False)
         await engine.mirror.refresh()

@@ -24,6 +24,7 @@ from sync.kounta.errors import (
     says_expired,
     throttled,
 )
+from sync.kounta.limits import Closings, limits_in
 from sync.kounta.origin import Origin
 from sync.kounta.retries import Retries, ahead, named_wait, retry_after
 from sync.kounta.throttle import AGAIN, Budget, utc_now
@@ -124,6 +125,7 @@ class Connection:
         self.clock_ahead: timedelta | None = None
         """How far our clock is ahead of upstream's `Date`, which counts seconds; None: no answer had one."""
         self._proven = 0
+        self._closings = Closings()
         self._clock = clock
         self._http = httpx2.AsyncClient(
             transport=transport,
@@ -188,6 +190,9 @@ class Connection:
             if renewed is not None:
                 answer = await self._send(call, renewed, ends_at)
         self.clock_ahead = ahead(answer.headers, answer.answered_at) or self.clock_ahead
+        if answer.status != _TOO_MANY:
+            self._closings.answered(answer.answered_at)
+            self.budget.heed(limits_in(answer.headers, answer.answered_at))
         if not call.accepts(answer.status):
             raise self._refusal(answer, tries)
         given = read(answer)
@@ -263,7 +268,8 @@ class Connection:
             if isinstance(error, KountaUnavailable):
                 error.wait = retry_after(answer.headers, answer.answered_at)
             return error
-        wait = named_wait(answer.headers, answer.answered_at) or self.retries.backoff(tries)
+        named = named_wait(answer.headers, answer.answered_at)
+        wait = self._closings.wait(named, self._clock()) if named else self.retries.backoff(tries)
         until = self._clock() + timedelta(seconds=wait)
         self.budget.close_until(until)
         return throttled(complaint(answer.body), until, wait)

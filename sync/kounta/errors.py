@@ -76,6 +76,10 @@ class KountaAccessLost(KountaError):  # noqa: N818
     """The credentials are wrong or have no right for the company (401, 403; 404 on the list itself)."""
 
 
+class PermissionEndedError(KountaAccessLost):
+    """Upstream says that a code or a refresh token is no longer good (`invalid_grant`, RFC 6749)."""
+
+
 class KountaUnavailable(KountaError):  # noqa: N818
     """No answer, a cut one, or a 5xx: upstream may well answer later."""
 
@@ -84,6 +88,10 @@ class KountaUnavailable(KountaError):  # noqa: N818
 
 class KountaWrongShape(KountaError):  # noqa: N818
     """An answer that is not what upstream documents: nothing of it may be used."""
+
+
+class IncompleteListError(KountaWrongShape):
+    """A walk of the list ended without having seen all of it, or did not end."""
 
 
 class KountaThrottled(KountaError):  # noqa: N818

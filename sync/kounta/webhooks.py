@@ -128,7 +128,8 @@ class Webhooks:
 
 
 def _page(walk: Walk, url: str, answer: Answer) -> tuple[list[RegisteredWebhook], str | None]:
-    return walk.read(url, answer, partial(shaped, WEBHOOKS, expected="an array of webhooks"))
+    items = partial(shaped, WEBHOOKS, expected="an array of webhooks")
+    return walk.read(url, answer, items, lambda webhook: webhook.id)
 
 
 def _one(id_: int, answer: Answer) -> RegisteredWebhook | None:

@@ -65,6 +65,7 @@ async def measure(customers: int) -> dict[str, float]:
                 "KOUNTA_CLIENT_ID": "benchmark",
                 "KOUNTA_CLIENT_SECRET": "benchmark",
                 "KOUNTA_REQUESTS_PER_MINUTE": "100000000",
+                "MIRROR_READ_LAG_SECONDS": "5",
             }
         )
         async with open_engine(
