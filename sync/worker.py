@@ -32,7 +32,7 @@ from sync.watch import Watch
 POLL_SECONDS: Final = 5.0
 """Between two looks into the inbox when no bell rings."""
 WALK_SHARE: Final = 9
-"""After a walk that upstream's list kept from being complete, so many times as long passes before the next."""
+"""After a walk of an incomplete list, so many times as long passes before the next one."""
 TICK_SECONDS: Final = 1.0
 """Between two looks for a verification that has become due, for a sweep, and for budget to store."""
 RETENTION_SECONDS: Final = 3600.0
@@ -97,7 +97,7 @@ class Worker:
         """Loop -> what upstream said to it last; status shows the oldest, until that loop gets on."""
         self._incomplete: IncompleteListError | None = None
         self._sweeps_again_at: datetime | None = None
-        """When the next list is walked unasked after an incomplete one: such sweeps take a tenth of the time."""
+        """When a list is walked unasked after an incomplete one; they take a tenth of the time at most."""
         self._asks: int | None = None
         """`Progress.sweeps_asked` when the sweep began that is under way; None: not in this process."""
 

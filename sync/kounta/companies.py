@@ -9,7 +9,7 @@ from sync.kounta.shapes import COMPANY, Company, shaped, wrong_shape
 
 
 async def company_of_credentials(connection: Connection, priority: int = 0) -> Company:
-    """Ask, and follow redirects on the same origin: there `Authorization` is sent again. Raises KountaError."""
+    """Ask; redirects are followed on the same origin, with `Authorization` again. Raises KountaError."""
     trail = _Trail(connection.origin)
     found: Company | Elsewhere = Elsewhere(connection.origin.at("/companies/me.json"))
     while isinstance(found, Elsewhere):

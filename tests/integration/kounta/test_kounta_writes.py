@@ -217,7 +217,7 @@ async def test_two_who_have_everything_leave_the_fate_unknown(*, made: bool) -> 
         assert caught.value.fate_unknown
 
 
-def noting(**times: float) -> tuple[Retries, list[float]]:
+def noting(**times: Any) -> tuple[Retries, list[float]]:
     """Make retries that note what they would sleep, and sleep not at all."""
     slept: list[float] = []
 
@@ -425,8 +425,9 @@ async def test_an_update_that_answers_little_is_read(
     assert [asked.method for asked in upstream.asked] == ["PUT", "GET"]
 
 
+ODD_BODIES: tuple[Any, ...] = (b"null", b"", {"error": "odd"}, [], "done", b"<html>Saved</html>", b"{")
 ODD_ANSWERS: list[tuple[int, Any]] = [
-    *((200, body) for body in (b"null", b"", {"error": "odd"}, [], "done", b"<html>Saved</html>", b"{")),
+    *((200, body) for body in ODD_BODIES),
     *((status, body) for status in (201, 202, 203, 206) for body in (b"null", [7])),
     (204, b""),
 ]
