@@ -222,7 +222,7 @@ class Worker:
             return False
         if self._incomplete is not None and self._sweeps_again_at is not None:
             if engine.clock() < self._sweeps_again_at:
-                raise self._incomplete
+                raise self._incomplete.with_traceback(None)
             self._incomplete = None
         began_at = engine.clock()
         asked = engine.mirror.progress.sweep_due

@@ -315,7 +315,7 @@ async def _written(settings: WorkerSettings, what: str, asked: dict[str, Any], *
         failure: Exception = gone
     except NotDoneError as error:
         said, failure = error.said, error
-    except KountaError as error:
+    except (KountaError, MirrorError) as error:
         said, failure = complaint(error), error
     if json and said.keys() >= set(_FATE):
         _print_json({"error": str(failure)} | {name: said[name] for name in _FATE})

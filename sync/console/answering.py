@@ -61,11 +61,12 @@ def answering(
 def complaint(error: Exception) -> dict[str, Any]:
     """Give the sentence of an error, and what became of a write that may have been made all the same."""
     said: dict[str, Any] = {"error": str(error)}
-    if isinstance(error, KountaError) and (error.written_id is not None or error.fate_unknown):
+    written_id: int | None = getattr(error, "written_id", None)
+    if written_id is not None or getattr(error, "fate_unknown", False):
         said |= {
-            "written_id": error.written_id,
-            "fate_unknown": error.written_id is None,
-            "likely_id": error.likely_id,
+            "written_id": written_id,
+            "fate_unknown": written_id is None,
+            "likely_id": getattr(error, "likely_id", None),
         }
     return said
 

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Final
 
 from sync.kounta.errors import KountaThrottled
-from sync.kounta.limits import LONGEST_PAUSE, Limits
+from sync.kounta.limits import LEAST_LIMIT, LONGEST_PAUSE, Limits
 
 LONGEST_CLOSING: Final = timedelta(hours=1)
 MOST_EMPTY_WINDOWS: Final = 3
@@ -106,8 +106,9 @@ class Budget:
     def heed(self, said: Limits) -> None:
         """Slow down where upstream allows less than this budget does; what it allows beyond is not used.
 
-        Calls that remain until a reset are spread over that time; when none remains, there is none until then
-        (5 minutes at most). An upstream that goes on to say so and answers all the same is not believed.
+        Calls that remain until a reset are spread over that time, LEAST_LIMIT a minute at least; when none
+        remains, there is none until then (5 minutes at most). An upstream that goes on to say so and answers
+        all the same is not believed.
         """
         if self.calls_per_minute == float("inf"):
             return
@@ -131,7 +132,8 @@ class Budget:
         self._slow_until = float("-inf")
         usual = self._interval(loop)
         if remaining * usual < reset - usual:  # they would be used up more than a call too early
-            self._slow_interval, self._slow_until = reset / remaining, loop.time() + reset
+            self._slow_interval = min(reset / remaining, 60 / LEAST_LIMIT)
+            self._slow_until = loop.time() + reset
 
     def _interval(self, loop: asyncio.AbstractEventLoop) -> float:
         """Give the seconds between two calls, as of now."""

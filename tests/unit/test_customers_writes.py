@@ -10,6 +10,7 @@ from sync.cli import app, explained
 from sync.cli import customers as command
 from sync.cli.owner import NotDoneError, WorkerGoneError
 from sync.kounta import KountaError, KountaUnavailable
+from sync.writes import NotMirroredError
 
 CREATE = ["customers", "create", "--first-name", "Jamie", "--phone", "1"]
 UPDATE = ["customers", "update", "7", "--phone", "1"]
@@ -36,6 +37,7 @@ GONE = WorkerGoneError("The worker has not answered for 30 s", "The customer may
         (CREATE, NotDoneError("It may be there.", {"error": "It may be there.", **PERHAPS}), PERHAPS),
         (CREATE, GONE, {"written_id": None, "fate_unknown": True, "likely_id": None}),
         (UPDATE, GONE, {"written_id": None, "fate_unknown": True, "likely_id": 7}),
+        (CREATE, NotMirroredError("Customer 7 was written, but could not be stored.", 7), MADE),
         (CREATE, unshown(), None),
         (CREATE, NotDoneError("Refused.", {"error": "Refused."}), None),
     ],

@@ -134,6 +134,13 @@ def test_calls_that_remain_are_spread_until_the_reset(run: Run, clock: Clock) ->
     assert asked(run, clock, say, 7) == pytest.approx([0, 4, 8, 12, 16, 20, 21])
 
 
+def test_one_call_that_remains_for_long_does_not_keep_the_next_one_waiting_for_long(
+    run: Run, clock: Clock
+) -> None:
+    said = asked(run, clock, lambda _: {"Remaining": 1, "Reset": 3000}, 4)
+    assert said == pytest.approx([0, 10, 20, 30])
+
+
 def test_enough_calls_that_remain_change_nothing(run: Run, clock: Clock) -> None:
     said = asked(run, clock, lambda now: {"Remaining": 59 - int(now), "Reset": 60 - int(now)}, 30)
     assert said == pytest.approx(list(range(30)))
