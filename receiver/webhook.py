@@ -96,7 +96,7 @@ class Webhook:
         tokens, fingerprints = self._tokens.get(company_id), self._fingerprints.get(company_id)
         if tokens is None or fingerprints is None:
             raise Refused("unknown_company")
-        topic = scope["path_params"]["topic"]
+        topic = scope["path_params"]["topic"].removesuffix("/")  # upstream may write addresses so
         if topic not in ACCEPTED:
             raise Refused("unknown_topic")
         if scope["method"] != "POST":

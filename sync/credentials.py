@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from receiver.errors import SettingsError
 from sync.kounta import BasicAuth, OAuth
-from sync.kounta.oauth import Keep
+from sync.kounta.oauth import Keep, Stored
 from sync.kounta.origin import Origin
 from sync.kounta.tokens import Seal, TokenEndpoint, Tokens
 from sync.mirror.store import Mirror
@@ -87,9 +87,10 @@ async def credentials(
     async with AsyncExitStack() as stack:
 
         async def oauth(tokens: Tokens) -> OAuth:
-            keep = keeper(mirror, Seal(required_key(settings)), clock)
+            seal = Seal(required_key(settings))
             endpoint = await stack.enter_async_context(token_endpoint(settings, clock, transport))
-            return OAuth(endpoint, tokens, keep, clock=clock)
+            keep, stored = keeper(mirror, seal, clock), reader(mirror, seal)
+            return OAuth(endpoint, tokens, keep, stored=stored, clock=clock)
 
         if tokens is None:
             given = Credentials(BasicAuth(settings.client_id, settings.client_secret), oauth)
@@ -119,6 +120,16 @@ def keeper(mirror: Mirror, seal: Seal, clock: Callable[[], datetime]) -> Keep:
         await keep_sealed_tokens(mirror, seal.sealed(tokens), clock())
 
     return keep
+
+
+def reader(mirror: Mirror, seal: Seal) -> Stored:
+    """Read the tokens that the mirror holds now; None: it holds none that this key opens."""
+
+    async def stored() -> Tokens | None:
+        sealed = await sealed_tokens(mirror)
+        return None if sealed is None else seal.opened(sealed)
+
+    return stored
 
 
 def required_key(settings: WorkerSettings) -> SecretStr:

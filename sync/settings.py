@@ -102,7 +102,7 @@ class MirrorSettings(Settings):
         21_600, alias="MIRROR_SWEEP_SECONDS", gt=0, description="the seconds between two sweeps"
     )
     read_lag_seconds: float = Field(
-        5, alias="MIRROR_READ_LAG_SECONDS", ge=0, description="how far Kounta's reads may lag, in seconds"
+        20, alias="MIRROR_READ_LAG_SECONDS", ge=0, description="how far Kounta's reads may lag, in seconds"
     )
     retention_days: float = Field(
         30, alias="MIRROR_RETENTION_DAYS", gt=0, description="the days after which deliveries leave the inbox"

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
@@ -19,13 +19,13 @@ from sync.console.samples import SAMPLE_SECONDS, sample
 from sync.engine import Engine
 from sync.gaps import Gaps
 from sync.inbox import InboxView
-from sync.kounta import KountaAccessLost, KountaError, KountaThrottled
+from sync.kounta import IncompleteListError, KountaAccessLost, KountaError, KountaThrottled
 from sync.losses import LOSSES, Owed, owed
 from sync.merge.doubts import AHEAD, SWEEP, Reason
 from sync.mirror.gaps import note_losses_swept
 from sync.mirror.queue import bring_back_times, doubt_every_live, due_doubts, unlisted_unread
 from sync.mirror.sweeps import newest_sweep
-from sync.reconcile.sweep import BACKFILL, ForeignListError, GaveWayError
+from sync.reconcile.sweep import BACKFILL, ForeignListError, GaveWayError, Swept
 from sync.reconcile.verify import IN_FLIGHT
 from sync.retention import forget_old
 from sync.status import status_of
@@ -33,6 +33,8 @@ from sync.watch import Watch
 
 POLL_SECONDS: Final = 5.0
 """Between two looks into the inbox when no bell rings."""
+WALK_SHARE: Final = 9
+"""After a walk of an incomplete list, so many times as long passes before the next one."""
 TICK_SECONDS: Final = 1.0
 """Between two looks for a verification that has become due, for a sweep, and for budget to store."""
 RETENTION_SECONDS: Final = 3600.0
@@ -95,6 +97,9 @@ class Worker:
         self._refusals: Counter[str] = Counter()
         self._failures: dict[str, str] = {}
         """Loop -> what upstream said to it last; status shows the oldest, until that loop gets on."""
+        self._incomplete: IncompleteListError | None = None
+        self._sweeps_again_at: datetime | None = None
+        """When a list is walked unasked after an incomplete one; they take a tenth of the time at most."""
         self._asks: int | None = None
         """`Progress.sweeps_asked` when the sweep began that is under way; None: not in this process."""
 
@@ -219,14 +224,14 @@ class Worker:
             return True
         reason = await self._reason_to_sweep()
         if reason is None:
+            self._incomplete = None
             return False
         asked = engine.mirror.progress.sweep_due
         newest = await newest_sweep(engine.mirror)
         if newest is None or newest.finished_at is not None:
             self._asks = engine.mirror.progress.sweeps_asked
-        try:
-            swept = await engine.sweeper.sweep(reason)
-        except GaveWayError:
+        swept = await self._sweep(reason)
+        if swept is None:
             return False
         if asked == GAP:
             await self._doubt_every_live()
@@ -241,6 +246,28 @@ class Worker:
             reason=reason,
         )
         return True
+
+    async def _sweep(self, reason: str) -> Swept | None:
+        """Sweep the list; None: a person's sweep comes first.
+
+        A list that was incomplete is left alone for WALK_SHARE times as long as its walk took, and its error is
+        raised again meanwhile.
+        """
+        engine = self.engine
+        if self._incomplete is not None and self._sweeps_again_at is not None:
+            if engine.clock() < self._sweeps_again_at:
+                raise self._incomplete.with_traceback(None)
+            self._incomplete = None
+        began_at = engine.clock()
+        try:
+            return await engine.sweeper.sweep(reason)
+        except GaveWayError:
+            return None
+        except IncompleteListError as error:
+            took = engine.clock() - began_at
+            pause = min(took * WALK_SHARE, timedelta(seconds=engine.settings.sweep_seconds))
+            self._incomplete, self._sweeps_again_at = error, engine.clock() + pause
+            raise
 
     async def _owes(self) -> Owed:
         """Say what is owed because of lost deliveries that name no customer."""

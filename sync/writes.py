@@ -20,6 +20,10 @@ _FAILURES: Final = 500
 class NotMirroredError(MirrorError):
     """A customer was written at upstream, but could not be stored here."""
 
+    def __init__(self, sentence: str, written_id: int) -> None:
+        super().__init__(sentence)
+        self.written_id = written_id
+
 
 class Writer:
     """Creates and updates customers of one company, and merges the answers.
@@ -83,7 +87,8 @@ class Writer:
             return
         raise NotMirroredError(
             f"Customer {customer.id} was written at Kounta, but could not be stored here: {why}. "
-            "Do not write it again; a reconciliation will bring it."
+            "Do not write it again; a reconciliation will bring it.",
+            customer.id,
         )
 
     async def _merge(self, written: Written, before: Record | None, position: int) -> None:

@@ -13,7 +13,7 @@ from cyclopts import App, Parameter, validators
 
 from receiver.errors import MirrorError
 from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
-from sync.cli.owner import UsageError, WorkerGoneError, ask, follow, worker_client
+from sync.cli.owner import NotDoneError, UsageError, WorkerGoneError, ask, follow, worker_client
 
 if TYPE_CHECKING:
     from sync.settings import WorkerSettings
@@ -23,11 +23,11 @@ CustomerId = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=2**
 _COLUMNS: Final = ("id", "first_name", "last_name", "email", "reference_id")
 _JSON_FIELDS: Final = ("primary_address", "shipping_address")
 _WRITES: Final = {
-    "create": "The worker ended before it had answered: the customer may have been made. Start the worker, "
-    "and look for it (customers find) before you create it again.",
-    "update": "The worker ended before it had answered: the customer may have been changed. Start it again, "
-    "and update it again.",
+    "create": "The customer may have been made: start the worker, and look for it (customers find) before "
+    "you create it again",
+    "update": "The customer may have been changed: start the worker, and update it again",
 }
+_FATE: Final = ("written_id", "fate_unknown", "likely_id")
 _WAYS: Final = "--email, --mobile, --reference-id, or --first-name, --last-name and --phone together"
 
 customers: Final = App(
@@ -206,20 +206,23 @@ async def create(*, given: Given | None = None, company: Company = None, json: b
     """Create a customer, at Kounta and in the mirror; a first name and an e-mail or a phone are needed.
 
     If Kounta's answer is lost, the customer is looked up before it is created again, and never made twice.
+    Ends with 0 once Kounta shows it. Else with 1, and says whether it was made (written_id) or may have been
+    (fate_unknown).
 
     Parameters
     ----------
     given
         The fields of the customer.
     json
-        Print the customer as a JSON object, as Kounta has it then.
+        Print the customer as a JSON object, as Kounta has it then; of a write that may have been made and is
+        not shown: error, written_id, fate_unknown, likely_id.
     """
     from sync.kounta.fields import to_create
     from sync.settings import WorkerSettings
 
     written = to_create((given or Given()).as_json())
     settings = _writable(WorkerSettings.load(company))
-    made = await _done(settings, "create", {"fields": written})
+    made = await _written(settings, "create", {"fields": written}, json=json)
     return _show(made["customer"], "", json=json)
 
 
@@ -244,7 +247,8 @@ async def update(
     clear
         Fields to empty, comma-separated: image,shipping_address.
     json
-        Print the customer as a JSON object, as Kounta has it then.
+        Print the customer as a JSON object, as Kounta has it then; of a write that may have been made and is
+        not shown: error, written_id, fate_unknown, likely_id.
     """
     from sync.kounta.fields import to_update
     from sync.settings import WorkerSettings
@@ -255,7 +259,7 @@ async def update(
         raise UsageError(f"{both[0]} is given and to be emptied, too: one of them is a mistake.")
     written = to_update(wanted | dict.fromkeys(_words(clear)))
     settings = _writable(WorkerSettings.load(company))
-    changed = await _done(settings, "update", {"id": customer_id, "fields": written})
+    changed = await _written(settings, "update", {"id": customer_id, "fields": written}, json=json)
     return _show(changed["customer"], "", json=json)
 
 
@@ -289,7 +293,7 @@ async def _done(settings: WorkerSettings, what: str, asked: dict[str, Any]) -> d
                 return await ask(client, f"/customers/{what}", asked)
             except WorkerGoneError as gone:
                 if what in _WRITES:
-                    raise WorkerGoneError(_WRITES[what]) from gone
+                    raise WorkerGoneError(gone.happened, _WRITES[what]) from gone
                 raise
 
     from sync.console.customers import ANSWERS, Asked
@@ -297,6 +301,25 @@ async def _done(settings: WorkerSettings, what: str, asked: dict[str, Any]) -> d
 
     async with open_engine(settings, f"kounta-mirror customers {what}") as engine:
         return await ANSWERS[what](engine, Asked.model_validate(asked))
+
+
+async def _written(settings: WorkerSettings, what: str, asked: dict[str, Any], *, json: bool) -> Any:
+    """Have it done; one that may have been done all the same is printed as JSON before it is raised."""
+    from sync.console.answering import complaint
+    from sync.kounta import KountaError
+
+    try:
+        return await _done(settings, what, asked)
+    except WorkerGoneError as gone:
+        said: dict[str, Any] = {"written_id": None, "fate_unknown": True, "likely_id": asked.get("id")}
+        failure: Exception = gone
+    except NotDoneError as error:
+        said, failure = error.said, error
+    except (KountaError, MirrorError) as error:
+        said, failure = complaint(error), error
+    if json and said.keys() >= set(_FATE):
+        _print_json({"error": str(failure)} | {name: said[name] for name in _FATE})
+    raise failure
 
 
 async def _pages(settings: WorkerSettings) -> AsyncGenerator[dict[str, Any], None]:

@@ -70,7 +70,7 @@ async def sandbox(
         loop.add_signal_handler(number, stop.set)
     try:
         async with serving(upstream, port) as url:
-            environment = dict(_environment(url, settings))
+            environment = dict(_environment(url, settings, faults))
             lines = "".join(f"{name}={value}\n" for name, value in environment.items())
             if env_file is not None:
                 await asyncio.to_thread(env_file.write_text, lines)
@@ -83,13 +83,14 @@ async def sandbox(
         _fail(FAILED, f"{env_file} cannot be written: {error.strerror}.")
 
 
-def _environment(url: str, settings: Settings) -> Iterator[tuple[str, str]]:
+def _environment(url: str, settings: Settings, faults: Faults) -> Iterator[tuple[str, str]]:
     yield "KOUNTA_API_URL", url
     yield "KOUNTA_COMPANY_ID", str(settings.company_id)
     yield "KOUNTA_CLIENT_ID", settings.client_id
     yield "KOUNTA_CLIENT_SECRET", settings.client_secret
     yield "KOUNTA_SIGNATURE_TOKENS", settings.signature_token
     yield "KOUNTA_REQUESTS_PER_MINUTE", str(settings.requests_per_minute)
+    yield "MIRROR_READ_LAG_SECONDS", f"{max(1, faults.read_lag_seconds):g}"
     yield "KOUNTA_AUTHORIZE_URL", f"{url}/authorize"
 
 

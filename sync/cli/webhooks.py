@@ -217,16 +217,19 @@ def _deed(made: dict[str, Any], id_: int) -> str:
 
 def _remarks(public_url: str | None, rows: list[dict[str, Any]]) -> list[str]:
     """Say what a person should know about this list."""
+    from sync.kounta.webhooks import is_same_address
+
     remarks = []
     if public_url is None:
         remarks.append("This mirror has registered nothing yet: kounta-mirror webhooks ensure.")
     elif any(row["gone"] for row in rows):
         remarks.append("What is gone, the worker registers again; or at once: kounta-mirror webhooks ensure.")
-    ours = {(row["topic"], row["address"]) for row in rows if row["owner"] == "ours"}
+    ours = [(row["topic"], row["address"] or "") for row in rows if row["owner"] == "ours"]
     remarks += [
         f"Webhook {row['id']} is another's and delivers the same again, which does no harm; to be rid of it: "
         f"kounta-mirror webhooks ensure --adopt {row['id']}"
         for row in rows
-        if row["owner"] == "another" and (row["topic"], row["address"]) in ours
+        if row["owner"] == "another"
+        and any(row["topic"] == topic and is_same_address(row["address"] or "", at) for topic, at in ours)
     ]
     return remarks

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from receiver.database import is_unavailable, unusable, utc_text
-from sync.console.answering import answering
+from sync.console.answering import answering, kept_alive
 from sync.console.customers import customer_routes
 from sync.console.login import login_routes
 from sync.console.upstream import upstream_routes
@@ -69,6 +69,7 @@ def create_api(engine: Engine) -> Starlette:
 
     `POST /reconcile` answers JSON lines: `{"stage", "done", "total"}` while it goes on, then
     `{"report", "why"}` (why the first of the failed ones did, or "") or `{"error"}`; `POST /rebuild`, too.
+    Whatever takes long sends `{"waiting": seconds}` meanwhile (`answering.py`).
     `POST /replay` answers `{"verdicts": {id: verdict}, "before": {id: verdict}, "missing": [id]}`, and so
     does `/rehearse`, which changes nothing. `POST /erase` answers the receipt (`Receipt.as_json`), with
     `allow_return` `{"customer_id", "returns", "erased_at"}`. `/webhooks/…` is the registration,
@@ -126,9 +127,9 @@ def _wrong(error: ValidationError) -> Response:
 
 
 async def _lines(values: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[str]:
-    async with aclosing(values):
+    async with aclosing(kept_alive(values)) as alive:
         try:
-            async for value in values:
+            async for value in alive:
                 yield json.dumps(value) + "\n"
         except Exception as error:  # noqa: BLE001 - whoever asked is told, the worker goes on
             if is_unavailable(error):

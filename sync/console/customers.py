@@ -11,7 +11,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from sync.console.answering import answering
+from sync.console.answering import answering, kept_alive
 from sync.engine import Engine
 from sync.kounta import Customer, Fields, KountaError
 
@@ -30,7 +30,8 @@ def customer_routes(engine: Engine) -> list[Route]:
     """Make the routes.
 
     `/customers/get`, `find`, `create` and `update` answer what the function of their name gives, or
-    `{"error": a sentence}`; `/customers/list` answers JSON lines, as `walk` gives them.
+    `{"error": a sentence}`, for a write that may have been made with `written_id`, `fate_unknown` and
+    `likely_id`; `/customers/list` answers JSON lines, as `walk` gives them.
     """
 
     async def list_customers(_request: HttpRequest) -> Response:
@@ -106,9 +107,9 @@ async def _give(
 
 
 async def _lines(pages: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[str]:
-    async with aclosing(pages):
+    async with aclosing(kept_alive(pages)) as alive:
         try:
-            async for page in pages:
+            async for page in alive:
                 yield json.dumps(page) + "\n"
         except KountaError as error:
             yield json.dumps({"error": str(error)}) + "\n"

@@ -62,8 +62,8 @@ def openapi() -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    kind = "application/jsonl" if endpoint.lines else "application/json"
-    answers: dict[str, Any] = {"200": {"description": "Done.", "content": {kind: {}}}}
+    kinds = ("application/jsonl",) if endpoint.lines else ("application/json", "application/jsonl")
+    answers: dict[str, Any] = {"200": {"description": "Done.", "content": {kind: {} for kind in kinds}}}
     operation: dict[str, Any] = {"summary": endpoint.summary, "responses": answers}
     if not endpoint.lines:
         answers["409"] = _refusal("It cannot be done, and why.")

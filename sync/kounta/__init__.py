@@ -3,6 +3,7 @@
 from sync.kounta.auth import Auth, BasicAuth
 from sync.kounta.client import API_URL, Kounta
 from sync.kounta.errors import (
+    IncompleteListError,
     KountaAccessLost,
     KountaError,
     KountaOtherCustomer,
@@ -34,6 +35,7 @@ __all__ = [
     "Company",
     "Customer",
     "Fields",
+    "IncompleteListError",
     "Kounta",
     "KountaAccessLost",
     "KountaError",

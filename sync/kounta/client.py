@@ -10,15 +10,16 @@ from typing import Final, Self, Unpack
 import httpx2
 
 from sync.kounta.auth import Auth
-from sync.kounta.connection import Call, Connection
+from sync.kounta.companies import company_of_credentials
+from sync.kounta.connection import Answer, Call, Connection
 from sync.kounta.errors import KountaAccessLost, KountaRefused
 from sync.kounta.fate import WasThere
 from sync.kounta.fields import Fields, to_create, to_update
 from sync.kounta.lookups import GONE, REDIRECTS, Elsewhere, Read, Trail, checked
 from sync.kounta.origin import Origin
-from sync.kounta.paging import Page, Walk
+from sync.kounta.paging import Page, Walk, require_few
 from sync.kounta.retries import Retries
-from sync.kounta.shapes import COMPANY, CUSTOMERS, Company, shaped
+from sync.kounta.shapes import CUSTOMERS, Company, shaped
 from sync.kounta.throttle import Budget, utc_now
 from sync.kounta.webhooks import Webhooks
 from sync.kounta.writes import Writes, Written
@@ -127,7 +128,7 @@ class Kounta:
 
     async def company(self, *, priority: int = 0) -> Company:
         """Ask whose credentials these are (`/companies/me`)."""
-        return await _company(self._connection, priority)
+        return await company_of_credentials(self._connection, priority)
 
     async def customer(self, customer_id: int, *, priority: int = 0) -> Customer | None:
         """Give the customer of this id, complete; None when upstream answers 404."""
@@ -155,24 +156,29 @@ class Kounta:
                 for item in page.unreadable:
                     raise item.error
 
-    async def pages(self, start: str | None = None, *, priority: int = 0) -> AsyncGenerator[Page, None]:
+    async def pages(
+        self, start: str | None = None, *, before: int | None = None, priority: int = 0
+    ) -> AsyncGenerator[Page, None]:
         """Walk the list from its beginning, or from `start`, the `next` of a page of an earlier walk.
 
-        The list was walked to its end when the last page has no `next`; a walk that raises was not.
+        `before` is how many pages came before `start`. The list was walked to its end when the last page has
+        no `next`; a walk that raises was not. Raises IncompleteListError behind the last page when upstream
+        says that there are more, and for a list that does not end.
         """
-        walk = Walk(self._origin, self._list)
+        walk = Walk(self._origin, self._list, 0 if start is None else before)
         url: str | None = walk.start(start)
         while url is not None:
             call = Call(url, "list", also=GONE, priority=priority)
             page = await self._connection.ask(call, partial(walk.page, url))
             yield page
+            walk.require_whole(page)
             url = page.next
 
     async def customers_by_reference_id(self, reference_id: str, *, priority: int = 0) -> list[Customer]:
         """Give the customers that carry this reference id, perhaps none: it is not unique."""
         url = self._origin.at(f"{self._list}.json", checked({"reference_id": reference_id}))
         call = Call(url, "find", priority=priority)
-        return await self._connection.ask(call, partial(shaped, CUSTOMERS, expected="an array of customers"))
+        return await self._connection.ask(call, _few_customers)
 
     async def customer_by_email(self, email: str, *, priority: int = 0) -> Customer | None:
         """Give the customer of this e-mail address, None when there is none."""
@@ -245,7 +251,7 @@ async def company_of(
         Origin(api_url), auth, budget=budget, retries=retries, transport=transport, clock=clock
     )
     try:
-        return await _company(connection)
+        return await company_of_credentials(connection)
     except KountaAccessLost as error:
         error.advice = _WHOSE
         raise
@@ -253,12 +259,11 @@ async def company_of(
         await connection.aclose()
 
 
-async def _company(connection: Connection, priority: int = 0) -> Company:
-    url = connection.origin.at("/companies/me.json")
-    call = Call(url, "company", proves_access=False, priority=priority)
-    return await connection.ask(call, partial(shaped, COMPANY, expected="a company"))
-
-
 def _check_id(customer_id: int) -> None:
     if isinstance(customer_id, bool) or customer_id < 1:
         raise KountaRefused(f"a customer's id is a number from 1, not {customer_id!r}", "Give another id")
+
+
+def _few_customers(answer: Answer) -> list[Customer]:
+    require_few(answer)
+    return shaped(CUSTOMERS, answer, expected="an array of customers")

@@ -3,8 +3,7 @@
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Final, TypeVar
 import httpx2
 
 from sync.kounta.auth import Auth
+from sync.kounta.bodies import whole_body
 from sync.kounta.errors import (
     KountaError,
     KountaRefused,
@@ -24,6 +24,7 @@ from sync.kounta.errors import (
     says_expired,
     throttled,
 )
+from sync.kounta.limits import Closings, limits_in
 from sync.kounta.origin import Origin
 from sync.kounta.retries import Retries, ahead, named_wait, retry_after
 from sync.kounta.throttle import AGAIN, Budget, utc_now
@@ -42,8 +43,9 @@ _TOO_MANY: Final = 429
 class Call:
     """One thing asked of upstream.
 
-    `kind` is what it is counted as. `also` are statuses beside 200 that answer it. `proves_access` says
-    whether a 200 proves that the credentials still have a right for the company. `content` is a JSON body.
+    `kind` is what it is counted as. `also` are statuses beside 200 that answer it; every 2xx answers a write
+    (anything but a GET), whatever its body (decision 0065). `proves_access` says whether a 200 proves that
+    the credentials still have a right for the company. `content` is a JSON body.
     `once`: what was sent may have been done whatever came back, and must not be done twice. It is not tried
     again by itself then; the error says so in `fate_unknown`, and who asked looks up what became of it.
     """
@@ -61,6 +63,14 @@ class Call:
     def asked(self) -> str:
         """Method and path, without the query: it may hold e-mail addresses."""
         return f"{self.method} {httpx2.URL(self.url).path}"
+
+    def accepts(self, status: int) -> bool:
+        """Whether upstream's `status` answers this call, as opposed to refusing it or failing."""
+        return status == _OK or status in self.also or self.is_done(status)
+
+    def is_done(self, status: int | None) -> bool:
+        """Whether `status` says that a write was done: any 2xx. It must never be sent again then."""
+        return self.method != "GET" and status is not None and _OK <= status < _REDIRECTS
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,7 @@ class Connection:
         self.clock_ahead: timedelta | None = None
         """How far our clock is ahead of upstream's `Date`, which counts seconds; None: no answer had one."""
         self._proven = 0
+        self._closings = Closings()
         self._clock = clock
         self._http = httpx2.AsyncClient(
             transport=transport,
@@ -161,6 +172,8 @@ class Connection:
             given = await self._tried(call, read, tries, left)
         except KountaError as error:
             self.tries_by_outcome["failed"] += 1
+            if call.is_done(error.status):
+                error.retry = Retry.NEVER
             if call.once and _may_have_been_done(error):
                 error.fate_unknown = True
                 error.retry = Retry.NEVER
@@ -169,15 +182,18 @@ class Connection:
         return given
 
     async def _tried(self, call: Call, read: Callable[[Answer], T], tries: int, left: float) -> T:
-        try:
-            async with asyncio.timeout(left):
-                if tries > 1:
-                    await self.budget.take(AGAIN, patience=left)
-                answer = await self._renewed(call, left)
-        except TimeoutError as error:
-            raise _too_slow(None, self.retries.patience) from error
+        ends_at = asyncio.get_running_loop().time() + left
+        authorization = await self._in_time(ends_at, self._admitted(tries, left))
+        answer = await self._send(call, authorization, ends_at)
+        if says_expired(answer.status, answer.body):
+            renewed = await self._in_time(ends_at, self._renewed(authorization, left))
+            if renewed is not None:
+                answer = await self._send(call, renewed, ends_at)
         self.clock_ahead = ahead(answer.headers, answer.answered_at) or self.clock_ahead
-        if answer.status != _OK and answer.status not in call.also:
+        if answer.status != _TOO_MANY:
+            self._closings.answered(answer.answered_at)
+            self.budget.heed(limits_in(answer.headers, answer.answered_at))
+        if not call.accepts(answer.status):
             raise self._refusal(answer, tries)
         given = read(answer)
         if answer.status == _OK and call.proves_access:
@@ -185,39 +201,54 @@ class Connection:
             self._proven = max(self._proven, answer.number)
         return given
 
-    async def _renewed(self, call: Call, left: float) -> Answer:
-        """Send once, and once more when the credentials had expired and could be renewed."""
-        authorization = await self.auth.authorization()
-        answer = await self._send(call, authorization)
-        if says_expired(answer.status, answer.body) and await self.auth.renew(authorization):
-            await self.budget.take(AGAIN, patience=left)
-            answer = await self._send(call, await self.auth.authorization())
-        return answer
+    async def _in_time(self, ends_at: float, waiting: Awaitable[T]) -> T:
+        """Wait for what comes before a request; when it takes too long, nothing was sent."""
+        try:
+            async with asyncio.timeout_at(ends_at):
+                return await waiting
+        except TimeoutError as error:
+            slow = _too_slow(None, self.retries.patience)
+            slow.unsent = True
+            raise slow from error
 
-    async def _send(self, call: Call, authorization: str) -> Answer:
+    async def _admitted(self, tries: int, left: float) -> str:
+        """Wait for the turn of a second or later attempt, and give what authorizes it."""
+        if tries > 1:
+            await self.budget.take(AGAIN, patience=left)
+        return await self.auth.authorization()
+
+    async def _renewed(self, refused: str, left: float) -> str | None:
+        """Give what authorizes one more attempt once expired credentials were renewed, else None."""
+        if not await self.auth.renew(refused):
+            return None
+        await self.budget.take(AGAIN, patience=left)
+        return await self.auth.authorization()
+
+    async def _send(self, call: Call, authorization: str, ends_at: float) -> Answer:
+        """Send once. The head of a yes to a write is an answer, whatever becomes of its body."""
         self.sent += 1
         number, asked_at, status = self.sent, self._clock(), None
         head: Answer | None = None
         headers = {"Authorization": authorization}
         if call.content is not None:
             headers["Content-Type"] = "application/json"
+        seconds = min(self.retries.attempt, max(0.0, ends_at - asyncio.get_running_loop().time()))
         try:
             async with (
-                asyncio.timeout(self.retries.attempt),
+                asyncio.timeout(seconds),
                 self._http.stream(call.method, call.url, headers=headers, content=call.content) as response,
             ):
                 status, answered_at = response.status_code, self._clock()
-                if call.once and status in call.also and "Location" in response.headers:
-                    # A yes that names what was made tells all, should its body be cut.
+                if call.is_done(status):
                     head = Answer(status, response.headers, b"", asked_at, answered_at, number, number)
                 self.calls += 1
                 self.calls_by_kind[call.kind] += 1
-                body = await _whole_body(response)
+                body = await whole_body(response, LARGEST_BODY)
         except (TimeoutError, httpx2.TimeoutException) as error:
             if head is not None:
                 return head
-            slow = _too_slow(status, self.retries.attempt)
-            slow.unsent = isinstance(error, httpx2.ConnectTimeout)
+            slow = _too_slow(status, seconds)
+            slow.unsent = isinstance(error, httpx2.ConnectTimeout) or not seconds
             raise slow from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             if head is not None:
@@ -225,6 +256,10 @@ class Connection:
             cut = _cut(status, error)
             cut.unsent = isinstance(error, httpx2.ConnectError)
             raise cut from error
+        except KountaWrongShape:
+            if head is not None:
+                return head
+            raise
         return Answer(status, response.headers, body, asked_at, answered_at, number, self.sent)
 
     def _refusal(self, answer: Answer, tries: int) -> KountaError:
@@ -233,7 +268,8 @@ class Connection:
             if isinstance(error, KountaUnavailable):
                 error.wait = retry_after(answer.headers, answer.answered_at)
             return error
-        wait = named_wait(answer.headers, answer.answered_at) or self.retries.backoff(tries)
+        named = named_wait(answer.headers, answer.answered_at)
+        wait = self._closings.wait(named, self._clock()) if named else self.retries.backoff(tries)
         until = self._clock() + timedelta(seconds=wait)
         self.budget.close_until(until)
         return throttled(complaint(answer.body), until, wait)
@@ -245,26 +281,10 @@ def _may_have_been_done(error: KountaError) -> bool:
     return not error.unsent and (status is None or status >= _FAILURES or _OK <= status < _REDIRECTS)
 
 
-async def _whole_body(response: httpx2.Response) -> bytes:
-    body = bytearray()
-    async with aclosing(response.aiter_bytes()) as pieces:
-        async for piece in pieces:
-            body += piece
-            if len(body) > LARGEST_BODY:
-                raise KountaWrongShape(
-                    response.status_code,
-                    None,
-                    f"answered {response.status_code} with more than {LARGEST_BODY // 2**20} MiB",
-                    "Check KOUNTA_API_URL: no customer and no page of 25 is that large",
-                )
-    return bytes(body)
-
-
 def _too_slow(status: int | None, seconds: float) -> KountaUnavailable:
     began = "no answer" if status is None else f"the answer ({status}) was not complete"
-    return KountaUnavailable(
-        status, None, f"{began} within {seconds:g} s", "Try again later; check the network if it lasts"
-    )
+    came = f"{began} within {round(seconds, 2):g} s"
+    return KountaUnavailable(status, None, came, "Try again later; check the network if it lasts")
 
 
 def _cut(status: int | None, error: httpx2.RequestError) -> KountaUnavailable:

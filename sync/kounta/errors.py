@@ -76,6 +76,10 @@ class KountaAccessLost(KountaError):  # noqa: N818
     """The credentials are wrong or have no right for the company (401, 403; 404 on the list itself)."""
 
 
+class PermissionEndedError(KountaAccessLost):
+    """Upstream says that a code or a refresh token is no longer good (`invalid_grant`, RFC 6749)."""
+
+
 class KountaUnavailable(KountaError):  # noqa: N818
     """No answer, a cut one, or a 5xx: upstream may well answer later."""
 
@@ -93,6 +97,10 @@ class KountaOtherCustomer(KountaWrongShape):
     answered_at: datetime | None = None
     sent: int = 0
     """As in `Read`."""
+
+
+class IncompleteListError(KountaWrongShape):
+    """A walk of the list ended without having seen all of it, or did not end."""
 
 
 class KountaThrottled(KountaError):  # noqa: N818

@@ -3,6 +3,7 @@
 Decision 0024 says what is taken for the new customer, what is not, and up to where this is safe.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from sync.merge.customers import Customer
 WasThere = Callable[[int, datetime], Awaitable[bool | None]]
 """Whether a customer was there before a moment (UTC, our clock); None when that cannot be told."""
 
+LOOKING_SECONDS: Final = 30.0
+"""How long a customer is looked for at least before its fate is called unknown."""
+_SOON: Final = 5.0
+"""The first look-up comes no later: it may find the customer, but nobody found proves nothing yet."""
 _FULL_PAGE: Final = 25
-_GATEWAYS: Final = frozenset({502, 504})
 
 
 class Asking(Protocol):
@@ -58,29 +62,49 @@ class Fate:
         self._retries = retries
         self._priority = priority
 
-    async def learn(self, unknown: KountaError, was_there: WasThere) -> Customer | None:
+    async def learn(
+        self, unknown: KountaError, was_there: WasThere, *, made: bool = False
+    ) -> Customer | None:
         """Find the customer that was made; None: none was. Raises `unknown` when nothing can tell.
 
         Reads may lag, and upstream may still be at work on what it gave no answer to: both are given time.
+        `made`: upstream has accepted it, and named nobody. Then it is found, or `unknown` is raised.
         """
-        for pause in self._pauses(unknown):
+        if not self._can_look():
+            raise _untold(unknown, "no look-up can tell")
+        loop = asyncio.get_running_loop()
+        began_at, slept = loop.time(), 0.0
+        for pause in self._pauses():
             await self._retries.sleep(pause)
+            slept += pause
             try:
-                made = await self._look(unknown, was_there)
+                found, why = await self._look(unknown, was_there)
             except KountaError as error:
-                if error is unknown:
-                    raise
-                raise _untold(unknown, f"no look-up could tell: {error.description}") from None
-            if made is not None:
-                return made
+                found, why = None, f"no look-up could tell: {error.description}"
+            if found is not None:
+                return found
+            if made:
+                why = why or "no look-up shows it"
+            if why and max(slept, loop.time() - began_at) >= LOOKING_SECONDS:
+                break  # what is unclear by now stays so
+        if why:
+            raise _untold(unknown, why)
         return None
 
-    def _pauses(self, unknown: KountaError) -> list[float]:
-        retries = self._retries
-        at_work = unknown.status is None or unknown.status in _GATEWAYS
-        return [retries.read_lag, *([retries.write_lag / 2] * 2 if at_work else ())]
+    def _can_look(self) -> bool:
+        fields = self._fields
+        return any(fields.get(name) for name in ("reference_id", "mobile", "email")) or all(
+            fields.get(name) for name in ("first_name", "last_name", "phone")
+        )
 
-    async def _look(self, unknown: KountaError, was_there: WasThere) -> Customer | None:
+    def _pauses(self) -> list[float]:
+        """Give the pauses before each look-up: soon, when reads no longer lag, and twice for late work."""
+        lag, late = self._retries.read_lag, self._retries.write_lag / 2
+        soon = min(lag, _SOON)
+        return [soon, *([lag - soon] if lag > soon else []), late, late]
+
+    async def _look(self, unknown: KountaError, was_there: WasThere) -> tuple[Customer | None, str]:
+        """Give the new customer if it is found; else why that does not say that there is none, or ""."""
         why = "no look-up can tell"
         async with aclosing(self._looks()) as looks:
             async for look in looks:
@@ -90,19 +114,17 @@ class Fate:
                 same = [whole for one in like if (whole := await self._whole(one.id)) is not None]
                 new = [one for one in same if age[one.id] is False]
                 if len(new) == 1 or (len(same) == 1 and look.names_one):
-                    return (new or same)[0]
+                    return (new or same)[0], ""
                 if same:
                     unknown.likely_id = same[0].id
                     named = " and ".join(str(one.id) for one in same)
-                    why = f"customer {named} has all of this, but may be older"
-                    break
+                    return None, f"customer {named} has all of this, but may be older"
                 if like:
-                    why = f"customer {like[0].id} is much like it, but not the same"
-                    break
+                    return None, f"customer {like[0].id} is much like it, but not the same"
                 if look.shows_all or not look.found:
-                    return None
+                    return None, ""
                 why = f"customer {look.found[0].id}, who is older, hides it from the look-up"
-        raise _untold(unknown, why)
+        return None, why
 
     async def _whole(self, customer_id: int) -> Customer | None:
         """Read a customer; None unless it has all that was written."""

@@ -3,11 +3,17 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from sync.kounta.errors import KountaAccessLost, KountaError, KountaRefused
+from sync.kounta.errors import (
+    KountaAccessLost,
+    KountaError,
+    KountaRefused,
+    KountaUnavailable,
+    PermissionEndedError,
+)
 from sync.kounta.throttle import utc_now
 from sync.kounta.tokens import TokenEndpoint, Tokens
 
@@ -22,15 +28,26 @@ _WHOLE: Final = (
 CLOSING_SECONDS: Final = 2.0
 """A process should stop within 4 s, though upstream hangs."""
 
+LONGEST_PAUSE: Final = timedelta(minutes=5)
+"""Between two requests for tokens while upstream gives none; it begins with a second and doubles."""
+_ALMOST: Final = timedelta(milliseconds=50)
+
 Keep = Callable[[Tokens], Awaitable[None]]
 """Stores tokens, before anyone uses them: a refresh token may be good only once."""
+Stored = Callable[[], Awaitable[Tokens | None]]
+"""Reads the tokens that were stored last, perhaps by another process; None: there are none."""
+
+
+async def _nowhere() -> Tokens | None:
+    return None
 
 
 class OAuth:
     """OAuth 2, 180 calls a minute (kounta-api.md).
 
     However many calls find the access token expired at once, one refresh is in flight, and all of them end as
-    it does. A refresh token that upstream has refused is not sent again.
+    it does. A permission ends with the error `invalid_grant` alone, once `stored` has no other tokens; what
+    else keeps tokens from coming is asked again after a pause that doubles (decision 0066).
     """
 
     calls_per_minute = 180
@@ -41,6 +58,7 @@ class OAuth:
         tokens: Tokens,
         keep: Keep,
         *,
+        stored: Stored = _nowhere,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._endpoint = endpoint
@@ -49,7 +67,11 @@ class OAuth:
         self._keep = keep
         self._clock = clock
         self._under_way: asyncio.Future[None] | None = None
-        self._refusal: KountaAccessLost | None = None
+        self._stored = stored
+        self._ended: PermissionEndedError | None = None
+        self._failure: KountaError | None = None
+        self._failed_at = clock()
+        self._failures = 0
 
     def __repr__(self) -> str:
         return "OAuth()"
@@ -112,23 +134,80 @@ class OAuth:
     async def _adopt(self, tokens: Tokens) -> None:
         await self._keep(tokens)
         self._tokens = self._kept = tokens
-        self._refusal = None
+        self._forgive()
 
     async def _refresh(self) -> None:
-        if self._refusal is not None:
-            raise _again(self._refusal)
+        """Make the tokens good, and keep them. Raises KountaError."""
         if self._kept is self._tokens:
+            if self._ended is not None and not await self._take_stored():
+                raise _again(self._ended)
+            await self._get_tokens()
+        if self._kept is not self._tokens:
+            await self._keep(self._tokens)
+            self._kept = self._tokens
+
+    async def _get_tokens(self) -> None:
+        """Ask for the next tokens, unless another process has stored some that are good."""
+        while True:
             try:
-                self._tokens = await self._endpoint.refreshed(self._tokens)
-            except KountaAccessLost as error:
-                self._refusal = error
-                raise
-        await self._keep(self._tokens)
-        self._kept = self._tokens
+                self._tokens = await self._asked()
+            except PermissionEndedError as error:
+                if not await self._take_stored():
+                    self._ended = error
+                    raise
+                if self._tokens.is_good(self._clock()):
+                    return
+            else:
+                return
+
+    async def _asked(self) -> Tokens:
+        """Ask upstream, but not before the pause after the last failure is over."""
+        if self._failure is not None and (left := self._pause_left()) > _ALMOST:
+            raise self._passing(self._failure, left)
+        try:
+            tokens = await self._endpoint.refreshed(self._tokens)
+        except PermissionEndedError:
+            self._forgive()
+            raise
+        except KountaError as error:
+            self._failure, self._failed_at = error, self._clock()
+            self._failures += 1
+            raise self._passing(error, self._pause_left()) from error
+        self._forgive()
+        return tokens
+
+    async def _take_stored(self) -> bool:
+        """Go on with the stored tokens, if they are others than those in use."""
+        stored = await self._stored()
+        if stored is None or stored == self._tokens:
+            return False
+        self._tokens = self._kept = stored
+        self._forgive()
+        return True
+
+    def _forgive(self) -> None:
+        self._ended = self._failure = None
+        self._failures = 0
+
+    def _pause_left(self) -> timedelta:
+        """Say how long to wait; a clock that was set back makes nobody wait longer."""
+        pause = min(timedelta(seconds=1) * (1 << min(self._failures - 1, 10)), LONGEST_PAUSE)
+        passed = self._clock() - self._failed_at
+        return pause - passed if passed >= timedelta(0) else timedelta(0)
+
+    def _passing(self, error: KountaError, left: timedelta) -> KountaError:
+        """Give the error for a call that finds no tokens for now: nothing of it was done."""
+        again_at = self._clock() + left
+        advice = f"{error.advice.rstrip(' .')}. Asked again by itself from {again_at:%H:%M:%S} UTC"
+        kind = KountaAccessLost if isinstance(error, KountaAccessLost) else KountaUnavailable
+        passing = kind(error.status, error.code, error.description, advice)
+        passing.wait = max(0.0, left.total_seconds())
+        passing.unsent = True
+        return passing
 
 
-def _again(error: KountaAccessLost) -> KountaError:
-    again = KountaAccessLost(error.status, error.code, error.description, error.advice)
+def _again(error: PermissionEndedError) -> KountaError:
+    again = PermissionEndedError(error.status, error.code, error.description, error.advice)
     again.unsent = True
     return again
 

@@ -48,10 +48,11 @@ class Origin:
         """Give the absolute URL that upstream names in `reference`, an answer to `base`.
 
         It is taken only on the same scheme, host and port, at `below` (a path below `/v1`) or beneath it.
-        Raises KountaWrongShape else.
+        Plain http to the same host is asked over https where that is our own scheme. Raises KountaWrongShape
+        else.
         """
         try:
-            url = URL(base).join(reference.strip()).copy_with(fragment=None)
+            url = self._secured(URL(base).join(reference.strip()).copy_with(fragment=None))
         except InvalidURL as error:
             raise _astray("something that is no URL", self._url, below) from error
         place = f"{url.scheme}://{url.netloc.decode()}{url.path}"
@@ -60,6 +61,15 @@ class Origin:
         if self._key(url) != self._key(self._url) or not self._is_below(url, below):
             raise _astray(place, self._url, below)
         return str(url)
+
+    def _secured(self, url: URL) -> URL:
+        """Give `url` with our own scheme and port if it is the same place over plain http."""
+        is_plain = (self._url.scheme, url.scheme) == ("https", "http")
+        if not is_plain or url.host.lower() != self._url.host.lower():
+            return url
+        if url.port not in {None, self._url.port or _PORTS["https"]}:
+            return url
+        return url.copy_with(scheme="https", port=self._url.port)
 
     def _is_below(self, url: URL, below: str) -> bool:
         path = url.raw_path.split(b"?")[0].decode()

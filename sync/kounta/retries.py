@@ -1,17 +1,16 @@
 """The one policy of retries: what is tried again, when, and for how long."""
 
 import asyncio
-import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from sync.kounta.errors import KountaError, Retry
+from sync.kounta.limits import here, moment, number, reset_in
 from sync.kounta.throttle import LONGEST_CLOSING
 
 T = TypeVar("T")
@@ -19,7 +18,6 @@ T = TypeVar("T")
 BRIEF_TRIES: Final = 3
 _FIRST_WAIT: Final = 1.0
 _LONGEST_WAIT: Final = 20.0
-_DAY: Final = 86_400
 
 
 async def no_sleep(_seconds: float) -> None:
@@ -41,8 +39,11 @@ class Retries:
     attempt: float = 20.0
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.SystemRandom().random
-    read_lag: float = 5.0
-    """How many seconds a read may still show what was before a write: a guess, it has a setting."""
+    read_lag: float = 20.0
+    """How many seconds a read may still show what was before a write: a guess, it has a setting.
+
+    Look-ups 5, 8 and 11 s after a write were seen to find nothing (kounta-api.md).
+    """
     write_lag: float = 40.0
     """How many seconds upstream may go on with a write after it failed to answer: a guess.
 
@@ -111,51 +112,30 @@ def _again(error: BaseException, tries: int) -> bool:
 def named_wait(headers: Mapping[str, str], now: datetime) -> float | None:
     """Give the seconds that a 429 asks to wait, None when it names no time that makes sense.
 
-    `Retry-After` goes before `X-Ratelimit-Reset` in epoch seconds (a number below a day's is taken for
-    seconds from now). Moments are compared with the answer's own `Date`, when it has one, so that a wrong
-    clock here does no harm. What is past, zero or garbage names no time; what is further away than an hour
-    counts as an hour.
+    `Retry-After` goes before `X-Ratelimit-Reset`. Moments are compared with the answer's own `Date`, when it
+    has one, so that a wrong clock here does no harm. What is past, zero or garbage names no time; what is
+    further away than an hour counts as an hour.
     """
     wait = retry_after(headers, now)
-    if wait is None and (reset := _number(headers.get("X-Ratelimit-Reset"))) is not None:
-        wait = _bounded(reset if reset < _DAY else reset - _here(headers, now).timestamp())
+    if wait is None and (reset := reset_in(headers, now)) is not None:
+        wait = _bounded(reset)
     return wait
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Give the seconds of `Retry-After` (RFC 9110: seconds, or an HTTP date), bounded like `named_wait`."""
     text = headers.get("Retry-After")
-    seconds = _number(text)
-    if seconds is None and (moment := _moment(text)):
-        seconds = (moment - _here(headers, now)).total_seconds()
+    seconds = number(text)
+    if seconds is None and (at := moment(text)):
+        seconds = (at - here(headers, now)).total_seconds()
     return None if seconds is None else _bounded(seconds)
 
 
 def ahead(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """Say how far `now` is ahead of the answer's own `Date`; None when it has none."""
-    there = _moment(headers.get("Date"))
+    there = moment(headers.get("Date"))
     return None if there is None else now - there
-
-
-def _here(headers: Mapping[str, str], now: datetime) -> datetime:
-    return _moment(headers.get("Date")) or now
 
 
 def _bounded(seconds: float) -> float | None:
     return min(seconds, LONGEST_CLOSING.total_seconds()) if seconds > 0 else None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _moment(text: str | None) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text or "")
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

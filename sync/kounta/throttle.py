@@ -13,8 +13,11 @@ from itertools import count
 from typing import Final
 
 from sync.kounta.errors import KountaThrottled
+from sync.kounta.limits import LEAST_LIMIT, LONGEST_PAUSE, Limits
 
 LONGEST_CLOSING: Final = timedelta(hours=1)
+MOST_EMPTY_WINDOWS: Final = 3
+"""So often "nothing remaining" is believed in a row although upstream answers calls each time."""
 AGAIN: Final = -1
 """The priority of a call's second and later attempts: before everything that has not begun."""
 
@@ -43,6 +46,7 @@ class Budget:
     """One call each 60/`calls_per_minute` seconds, never a burst; the most urgent goes first.
 
     Waiting goes by the time of the event loop; `clock` gives the wall time, for what is kept over a restart.
+    What upstream says of its limit may slow it down, and never makes it faster.
     A closing never lasts longer than `longest_closing` from the moment it is asked for (an hour), whatever
     upstream names: one call an hour then finds out whether a reset years ahead was meant.
     """
@@ -60,7 +64,13 @@ class Budget:
         self.calls_per_minute = calls_per_minute
         self.used = 0
         """How many turns were given since this object was made."""
-        self._interval = 60 / calls_per_minute
+        self._limit = float("inf")
+        """What upstream says it allows a minute, infinite while it says nothing."""
+        self._slow_interval = 0.0
+        self._slow_until = float("-inf")
+        self._last_at = float("-inf")
+        self._empty_windows = 0
+        self._empty_until = float("-inf")
         self._clock = clock
         self._longest = longest_closing
         self._state = BudgetState()
@@ -91,7 +101,44 @@ class Budget:
     def pace(self, calls_per_minute: float) -> None:
         """Allow so many calls a minute from the next one on: other credentials have another limit."""
         self.calls_per_minute = calls_per_minute
-        self._interval = 60 / calls_per_minute
+        self._limit = float("inf")
+
+    def heed(self, said: Limits) -> None:
+        """Slow down where upstream allows less than this budget does; what it allows beyond is not used.
+
+        Calls that remain until a reset are spread over that time, LEAST_LIMIT a minute at least; when none
+        remains, there is none until then (5 minutes at most). An upstream that goes on to say so and answers
+        all the same is not believed.
+        """
+        if self.calls_per_minute == float("inf"):
+            return
+        loop = asyncio.get_running_loop()
+        if said.per_minute is not None:
+            self._limit = said.per_minute
+        if said.remaining is not None and said.reset is not None:
+            self._spread(loop, said.remaining, min(said.reset, LONGEST_PAUSE.total_seconds()))
+        self._next_at = max(self._next_at, self._last_at + self._interval(loop))
+        self._give_turns(loop)
+
+    def _spread(self, loop: asyncio.AbstractEventLoop, remaining: int, reset: float) -> None:
+        if remaining == 0:
+            if loop.time() >= self._empty_until:
+                self._empty_windows += 1
+                self._empty_until = loop.time() + reset
+            if self._empty_windows <= MOST_EMPTY_WINDOWS:
+                self.close_until(self._clock() + timedelta(seconds=reset))
+            return
+        self._empty_windows = 0
+        self._slow_until = float("-inf")
+        usual = self._interval(loop)
+        if remaining * usual < reset - usual:  # they would be used up more than a call too early
+            self._slow_interval = min(reset / remaining, 60 / LEAST_LIMIT)
+            self._slow_until = loop.time() + reset
+
+    def _interval(self, loop: asyncio.AbstractEventLoop) -> float:
+        """Give the seconds between two calls, as of now."""
+        usual = max(60 / self.calls_per_minute, 60 / self._limit)
+        return max(usual, self._slow_interval) if loop.time() < self._slow_until else usual
 
     async def take(self, priority: int = 0, *, patience: float | None = None) -> None:
         """Wait for a turn; the lower `priority` goes first, and who came first among equals.
@@ -135,7 +182,7 @@ class Budget:
             self._state = BudgetState(max(known, state.last_call_at), self._state.closed_until)
             # A clock that was set back must not keep the budget waiting longer than one call does.
             since = max(0.0, (self._clock() - state.last_call_at).total_seconds())
-            self._next_at = max(self._next_at, loop.time() + self._interval - since)
+            self._next_at = max(self._next_at, loop.time() + self._interval(loop) - since)
         if state.closed_until is not None:
             self._close(loop, state.closed_until)
 
@@ -159,7 +206,8 @@ class Budget:
     def _give_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         heappop(self._waiting).turn.set_result(None)
         self.used += 1
-        self._next_at = max(loop.time(), self._next_at, self._opens_at) + self._interval
+        self._last_at = max(loop.time(), self._next_at, self._opens_at)
+        self._next_at = self._last_at + self._interval(loop)
         self._state = BudgetState(self._clock(), self._state.closed_until)
 
     def _drop_those_gone(self) -> bool:

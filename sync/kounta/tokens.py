@@ -1,5 +1,6 @@
 """OAuth 2 tokens: how upstream grants them (`POST /v1/token.json`), and how they lie on disk."""
 
+import asyncio
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -12,11 +13,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_core import to_json
 
+from sync.kounta.bodies import whole_body
 from sync.kounta.errors import (
     KountaAccessLost,
     KountaError,
     KountaUnavailable,
     KountaWrongShape,
+    PermissionEndedError,
     complaint,
 )
 from sync.kounta.origin import Origin
@@ -25,8 +28,7 @@ from sync.kounta.throttle import utc_now
 LOG_IN: Final = "Run kounta-mirror login"
 _SECONDS: Final = 20.0
 _OK: Final = 200
-_FAILURES: Final = 500
-_TOO_MANY: Final = 429
+_LARGEST_BODY: Final = 64 * 1024
 _REDIRECTS: Final = range(300, 400)
 _NO_PLACE: Final = frozenset({404, 405, 410})
 _SPENT: Final = f"The permission is used up or was withdrawn. {LOG_IN}"
@@ -101,31 +103,41 @@ class TokenEndpoint:
 
     async def _grant(self, asked: Mapping[str, str], known: SecretStr | None) -> Tokens:
         secrets = [self._application["client_secret"], *(asked[name] for name in _SECRET & asked.keys())]
-        try:
-            answer = await self._http.post(self._url, data={**self._application, **asked})
-        except httpx2.RequestError as error:
-            came = f"no tokens came ({type(error).__name__})"
-            advice = "Try again later; check KOUNTA_API_URL and the network if it lasts"
-            raise self._told(KountaUnavailable(None, None, came, advice)) from error
-        if answer.status_code != _OK:
-            refusal = _refused(answer.status_code, answer.content, _NO_CODE if "code" in asked else _SPENT)
+        status, body = await self._answer({**self._application, **asked})
+        if status != _OK:
+            refusal = _refused(status, body, _NO_CODE if "code" in asked else _SPENT)
             refusal.conceal(lambda text: _without(text, secrets))
             raise self._told(refusal)
         try:
-            grant = _Grant.model_validate_json(answer.content)
+            grant = _Grant.model_validate_json(body)
         except ValidationError:
             grant = None
         refresh_token = grant and (grant.refresh_token or known)
         if grant is None or refresh_token is None:
             raise self._told(
-                KountaWrongShape(_OK, None, "answered 200 without tokens", f"Check KOUNTA_API_URL. {LOG_IN}")
+                KountaWrongShape(_OK, None, "answered 200 without tokens", "Check KOUNTA_API_URL")
             )
-        lasts = grant.expires_in
+        lasts = grant.expires_in if grant.expires_in is not None and grant.expires_in > 0 else None
         return Tokens(
             refresh_token=refresh_token,
             access_token=grant.access_token,
             good_until=None if lasts is None else self._clock() + timedelta(seconds=_OLD * min(lasts, 1e9)),
         )
+
+    async def _answer(self, form: Mapping[str, str]) -> tuple[int, bytes]:
+        """Give status and body. Raises KountaUnavailable; KountaWrongShape for a body that is too large."""
+        try:
+            async with (
+                asyncio.timeout(_SECONDS),
+                self._http.stream("POST", self._url, data=form) as answer,
+            ):
+                return answer.status_code, await whole_body(answer, _LARGEST_BODY)
+        except (TimeoutError, httpx2.RequestError) as error:
+            came = f"no tokens came ({type(error).__name__})"
+            advice = "Try again later; check KOUNTA_API_URL and the network if it lasts"
+            raise self._told(KountaUnavailable(None, None, came, advice)) from error
+        except KountaWrongShape as error:
+            raise self._told(error) from None
 
     def _told(self, error: KountaError) -> KountaError:
         """Say what was asked; nothing of the call that needed the token was done."""
@@ -161,18 +173,21 @@ class Seal:
 
 
 def _refused(status: int, body: bytes, spent: str) -> KountaError:
-    """Give the error; `spent` says what to do when the code or the refresh token is not good."""
+    """Give the error; `spent` says what to do when the code or the refresh token is not good.
+
+    Only the error `invalid_grant` in JSON says so: a page, another error or none at all may pass by itself.
+    """
     said = complaint(body)
     description = f"no tokens came, but {said.after(status)}"
-    if status >= _FAILURES or status == _TOO_MANY:
-        return KountaUnavailable(status, said.code, description, "Try again later")
+    if said.code == "invalid_grant":
+        return PermissionEndedError(status, said.code, description, spent)
     if status in _REDIRECTS or status in _NO_PLACE:
         return KountaWrongShape(status, said.code, description, "Check KOUNTA_API_URL")
     if said.code == "invalid_client":
         return KountaAccessLost(
             status, said.code, description, "Check KOUNTA_CLIENT_ID and KOUNTA_CLIENT_SECRET"
         )
-    return KountaAccessLost(status, said.code, description, spent)
+    return KountaUnavailable(status, said.code, description, "Try again later")
 
 
 def _without(text: str, secrets: list[str]) -> str:

@@ -14,15 +14,14 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic_core import to_json
 
 from sync.kounta.connection import Answer, Call, Connection
-from sync.kounta.errors import Retry, looks_like_html
+from sync.kounta.errors import looks_like_html
 from sync.kounta.lookups import NOT_FOUND
 from sync.kounta.paging import Walk
 from sync.kounta.shapes import shaped, wrong_shape
 
 JSON: Final = "json"
 _KIND: Final = "webhooks"
-_CREATED: Final = 201
-_DONE: Final = frozenset({200, 201, 202, 204})
+_PORTS: Final = {"https": 443, "http": 80}
 _ID: Final = re.compile(r"/([0-9]{1,19})(?:\.json)?/?(?:\?.*)?$")
 
 
@@ -44,15 +43,28 @@ class RegisteredWebhook(BaseModel):
 
     def leads_to(self, address: str) -> bool:
         """Whether it delivers to `address`, however upstream writes that."""
-        try:
-            return self.address is not None and URL(self.address) == URL(address)
-        except InvalidURL:
-            return False
+        return self.address is not None and is_same_address(self.address, address)
 
     @property
     def is_filtered(self) -> bool:
         """Whether a filter stands there that may keep changes from being announced; an empty one does not."""
         return _says_something(self.filter)
+
+
+def is_same_address(one: str, other: str) -> bool:
+    """Whether two URLs are the same place to the receiver.
+
+    The host's case, a default port and one slash at the end make no difference; the path's case does.
+    """
+    try:
+        return _place(URL(one)) == _place(URL(other))
+    except InvalidURL:
+        return False
+
+
+def _place(url: URL) -> tuple[str, str, int | None, bytes, bytes]:
+    path = url.raw_path.partition(b"?")[0].removesuffix(b"/")
+    return url.scheme, url.host.lower(), url.port or _PORTS.get(url.scheme), path, url.query
 
 
 WEBHOOK: Final = TypeAdapter(RegisteredWebhook)
@@ -83,14 +95,14 @@ class Webhooks:
     async def register(self, topic: str, address: str, *, priority: int = 0) -> int:
         """Register `address` for `topic`, in JSON and without a filter, and give the new one's id.
 
-        Raises KountaError with `fate_unknown` when it may be registered all the same: look it up then.
+        Raises KountaError with `fate_unknown` when it may be registered all the same: look it up then. With a
+        status 2xx upstream has accepted it, and has not said which it is.
         """
         content = to_json({"topic": topic, "address": address, "format": JSON})
         call = Call(
             self._connection.origin.at(f"{self._below}.json"),
             _KIND,
             "POST",
-            also=frozenset({_CREATED}),
             priority=priority,
             proves_access=False,
             content=content,
@@ -111,7 +123,7 @@ class Webhooks:
             self._at(id_),
             _KIND,
             method,
-            also=_DONE | {NOT_FOUND},
+            also=frozenset({NOT_FOUND}),
             priority=priority,
             proves_access=False,
             content=content,
@@ -128,7 +140,8 @@ class Webhooks:
 
 
 def _page(walk: Walk, url: str, answer: Answer) -> tuple[list[RegisteredWebhook], str | None]:
-    return walk.read(url, answer, partial(shaped, WEBHOOKS, expected="an array of webhooks"))
+    items = partial(shaped, WEBHOOKS, expected="an array of webhooks")
+    return walk.read(url, answer, items, lambda webhook: webhook.id)
 
 
 def _one(id_: int, answer: Answer) -> RegisteredWebhook | None:
@@ -143,9 +156,7 @@ def _one(id_: int, answer: Answer) -> RegisteredWebhook | None:
 def _was_there(answer: Answer) -> bool:
     """Read the answer to a change: an empty body will do, a page of somebody else's will not."""
     if answer.status != NOT_FOUND and looks_like_html(answer.body):
-        wrong = wrong_shape(answer, "a webhook or nothing", "an HTML page came")
-        wrong.retry = Retry.BRIEFLY
-        raise wrong
+        raise wrong_shape(answer, "a webhook or nothing", "an HTML page came")
     return answer.status != NOT_FOUND
 
 

@@ -58,7 +58,7 @@ class Timing:
 
     window: timedelta = timedelta(seconds=2)
     """Two different snapshots this close cannot be ordered: stamps are whole seconds."""
-    read_lag: timedelta = timedelta(seconds=5)
+    read_lag: timedelta = timedelta(seconds=20)
     pause: timedelta = timedelta(seconds=30)
     longest_pause: timedelta = timedelta(hours=1)
     problem_pause: timedelta = timedelta(days=1)

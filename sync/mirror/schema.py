@@ -240,6 +240,7 @@ SWEEPS: Final = _table(
     Column("next_page", Text),
     Column("listed", BigInteger, nullable=False),
     Column("failure", Text),
+    Column("pages", BigInteger),
 )
 
 COMPANIES: Final = _table(

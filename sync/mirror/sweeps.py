@@ -24,6 +24,8 @@ class SweepRow:
     next_page: str | None
     listed: int
     failure: str | None
+    pages: int | None = None
+    """How many pages it has met; None: it began before that was counted."""
 
 
 END: Final = ""
@@ -43,7 +45,7 @@ async def newest_sweep(mirror: MirrorReader, *, complete: bool = False) -> Sweep
 async def begin_sweep(mirror: Mirror, reason: str, now: datetime) -> SweepRow:
     """Note that a sweep begins."""
     newest = await newest_sweep(mirror)
-    sweep = SweepRow(1 if newest is None else newest.id + 1, reason, now, None, False, None, 0, None)
+    sweep = SweepRow(1 if newest is None else newest.id + 1, reason, now, None, False, None, 0, None, 0)
     async with mirror.transaction() as connection:
         await connection.execute(
             insert(SWEEPS).values(
@@ -58,7 +60,7 @@ async def note_page(batch: Batch, sweep: SweepRow) -> None:
     await batch.connection.execute(
         update(SWEEPS)
         .where(SWEEPS.c.company_id == batch.company_id, SWEEPS.c.id == sweep.id)
-        .values(next_page=sweep.next_page, listed=sweep.listed)
+        .values(next_page=sweep.next_page, listed=sweep.listed, pages=sweep.pages)
     )
 
 

@@ -90,6 +90,10 @@ class _Walk:
     """How many unknown customers are taken over unseen; None: any number, in the first sweep."""
     known: int = 0
     added: int = 0
+    pages: int | None = 0
+    """Pages met so far; None: it is not known how many there were before it was interrupted."""
+    unreadable: set[int] = field(default_factory=set)
+    """Listed customers of whom nothing could be taken."""
     unknown: dict[int, _Item] = field(default_factory=dict)
 
     @property
@@ -179,7 +183,7 @@ class Sweeper:
                 return await self._sweep(reason, priority, met, note)
             raise
         await self._doubt_unlisted(walk)
-        await self._doubt_unknown()
+        await self._doubt_unknown(walk)
         await end_sweep(self._mirror, walk.row, self._clock(), None)
         return walk.swept
 
@@ -202,12 +206,14 @@ class Sweeper:
             live=live,
             most_unknown=None if first else self._brake.allows(live),
             known=row.listed,  # each of those has a record by now
+            pages=row.pages,
         )
 
     async def _walk(self, walk: _Walk, priority: int, met: Listener) -> None:
         if walk.row.next_page == END:
             return
-        async with aclosing(self._kounta.pages(walk.row.next_page, priority=priority)) as pages:
+        listed = self._kounta.pages(walk.row.next_page, before=walk.pages, priority=priority)
+        async with aclosing(listed) as pages:
             progress = await self._mirror.refresh()
             async for page in pages:
                 await self._take(walk, page, progress)
@@ -220,7 +226,9 @@ class Sweeper:
         await self._add_unknown(walk, END)
 
     async def _take(self, walk: _Walk, page: Page, progress: Progress) -> None:
-        following = page.next or END
+        following = page.url if page.is_short else page.next or END  # a short list was not met to its end
+        if walk.pages is not None and not page.is_short:
+            walk.pages += 1
         ids = {customer.id for customer in page.customers}
         ids.update(item.customer_id for item in page.unreadable if item.customer_id is not None)
         async with self._mirror.batch(ids, self._clock()) as batch:
@@ -239,7 +247,7 @@ class Sweeper:
                 raise walk.refuse()
 
     async def _note_page(self, walk: _Walk, batch: Batch, following: str) -> None:
-        walk.row = replace(walk.row, next_page=following, listed=walk.swept.listed)
+        walk.row = replace(walk.row, next_page=following, listed=walk.swept.listed, pages=walk.pages)
         await note_page(batch, walk.row)
 
     def _take_item(
@@ -275,6 +283,7 @@ class Sweeper:
     def _fail(self, walk: _Walk, batch: Batch, customer_id: int | None, why: str) -> None:
         """Pass over an item that cannot be used; perhaps a read of the customer can."""
         if customer_id in batch.erased:
+            walk.known += 1
             walk.note(customer_id, Outcome.UNCHANGED, "")
             return
         _log.warning(f"An item of the list cannot be used: {why}", action="listed_unreadable")
@@ -282,8 +291,10 @@ class Sweeper:
         walk.note(customer_id, Outcome.FAILED, why)
         if customer_id is None:
             return
+        walk.unreadable.add(customer_id)
         batch.doubt(customer_id, Reason.FAILED, self._clock() + self._timing.read_after)
         if customer_id in batch.records:
+            walk.known += 1
             batch.listed(customer_id, walk.row.id)
 
     def _decide(self, walk: _Walk, batch: Batch, item: _Item) -> None:
@@ -376,9 +387,9 @@ class Sweeper:
                     walk.swept.unlisted += decision.doubt is not None
             after = ids[-1]
 
-    async def _doubt_unknown(self) -> None:
+    async def _doubt_unknown(self, walk: _Walk) -> None:
         """Doubt again who is in doubt without a record and was not listed: nothing else fences a read."""
-        ids = await unknown_in_doubt(self._mirror)
+        ids = [id_ for id_ in await unknown_in_doubt(self._mirror) if id_ not in walk.unreadable]
         for start in range(0, len(ids), AT_ONCE):
             part = ids[start : start + AT_ONCE]
             now = self._clock()

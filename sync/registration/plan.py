@@ -108,7 +108,7 @@ def differences(webhook: RegisteredWebhook, topic: str, address: str) -> dict[st
     if not webhook.is_json:
         found["format"] = JSON
     if webhook.is_filtered:
-        found["filter"] = None
+        found["filter"] = {}  # upstream may refuse null, and shows an unset one so (kounta-api.md)
     return found
 
 

@@ -34,6 +34,10 @@ ROUNDS: Final = 6
 """How often it is mended before it is said that it does not last."""
 LATE: Final = timedelta(hours=1)
 """After that, a registration whose answer never came is not waited for any longer."""
+REPLACED_AGAIN: Final = timedelta(days=1)
+"""Before that, a topic whose filter does not go is not registered anew once more."""
+_ACCEPTED: Final = range(200, 300)
+_REFUSED: Final = range(400, 500)
 
 _log = structlog.get_logger()
 
@@ -99,6 +103,10 @@ class Registrar:
         self._webhooks = kounta.webhooks
         self._clock = clock
         self._busy = asyncio.Lock()
+        self._accepted: dict[str, tuple[datetime, KountaError]] = {}
+        """Topic -> when upstream accepted its registration without saying which it is, and the error."""
+        self._replaced: dict[str, datetime] = {}
+        """Topic -> when it was registered anew because its filter did not go."""
 
     async def view(self) -> View:
         """Ask upstream what it has, and say whose each is."""
@@ -117,6 +125,8 @@ class Registrar:
         self._kounta.require_writable()
         async with self._busy:
             outcome = Outcome()
+            self._accepted.clear()  # a person wants it tried again
+            self._replaced.clear()
             if adopt is not None:
                 await self._adopt(adopt, outcome)
             await ask_for(self._mirror, public_url, self._clock())
@@ -181,6 +191,7 @@ class Registrar:
 
     async def _mend(self, wanted: dict[str, str], outcome: Outcome) -> None:
         told: set[tuple[int, frozenset[str]]] = set()
+        has_waited = False
         for tries in range(1, ROUNDS + 1):
             listed = await self._webhooks.all()
             await self._claim(listed)
@@ -192,8 +203,12 @@ class Registrar:
             if steps.repairs:
                 await note_repairing(self._mirror, repairing=True)
             unheard = [one for one in steps.change if (one.id, frozenset(one.fields)) in told]
-            if unheard:
-                raise _deaf(unheard[0], present)
+            if unheard and not has_waited:
+                has_waited = True
+                await self._kounta.retries.sleep(self._kounta.retries.read_lag)
+                continue
+            for one in unheard:
+                await self._replace(one, steps, present, outcome)
             told |= {(one.id, frozenset(one.fields)) for one in steps.change}
             unknown = await self._do(steps, wanted, [webhook.id for webhook in listed], outcome)
             if unknown is not None:
@@ -205,26 +220,61 @@ class Registrar:
             "Look at kounta-mirror webhooks list, and whether a copy of this data directory runs elsewhere."
         )
 
+    async def _replace(
+        self, unheard: Change, steps: Plan, present: dict[int, RegisteredWebhook], outcome: Outcome
+    ) -> None:
+        """Register anew what keeps its filter; the old one is removed once the new one is seen.
+
+        Raises RegistrationError for what else does not change, and when that was tried today already.
+        """
+        now, before = self._clock(), self._replaced.get(unheard.topic)
+        if "filter" not in unheard.fields or (before is not None and now - before < REPLACED_AGAIN):
+            for id_ in steps.remove:  # a replacement that is no better
+                await self._remove(id_, outcome)
+            raise _deaf(unheard, present)
+        self._replaced[unheard.topic] = now
+        steps.change.remove(unheard)
+        steps.register.append(unheard.topic)
+
     async def _do(
         self, steps: Plan, wanted: dict[str, str], known: list[int], outcome: Outcome
     ) -> KountaError | None:
         """Do these steps; give the error after which the fate of a registration is unknown."""
         unknown: KountaError | None = None
         for change in steps.change:
-            if await self._webhooks.change(change.id, change.fields):
+            if await self._changed(change):
                 await self._keep(change.id, change.topic, wanted[change.topic])
                 _once(outcome.repaired, change.id)
         for topic in steps.register:
+            accepted_at, accepted = self._accepted.get(topic, (None, None))
+            if accepted_at is not None and self._clock() - accepted_at < LATE:
+                unknown = accepted  # it is not sent again: the list will show it
+                continue
             try:
                 _once(outcome.registered, await self._register(topic, wanted[topic], known))
             except KountaError as error:
                 if not error.fate_unknown:
                     raise
+                if error.status in _ACCEPTED:
+                    self._accepted[topic] = self._clock(), error
                 unknown = error
         if unknown is None:  # until then, what is to be removed may be all there is
             for id_ in steps.remove:
                 await self._remove(id_, outcome)
         return unknown
+
+    async def _changed(self, change: Change) -> bool:
+        """Change a registration; one whose filter upstream refuses to change is left as it is."""
+        try:
+            return await self._webhooks.change(change.id, change.fields)
+        except KountaError as error:
+            if (
+                "filter" not in change.fields
+                or type(error) is not KountaError
+                or error.status not in _REFUSED
+            ):
+                raise
+            return False
 
     async def _register(self, topic: str, address: str, known: list[int]) -> int:
         """Register once. Whatever becomes of this process, the next look knows what came of it."""
@@ -248,6 +298,7 @@ class Registrar:
         """Know as ours what came of registrations whose answer never came."""
         ours = await our_webhooks(self._mirror)
         for webhook in claimed(await attempts_of(self._mirror), ours, listed):
+            self._accepted.pop(webhook.topic or "", None)
             await self._keep(webhook.id, webhook.topic or "", webhook.address or "")
 
     async def _expire(self) -> None:
@@ -303,6 +354,12 @@ class Registrar:
 def _deaf(change: Change, present: dict[int, RegisteredWebhook]) -> RegistrationError:
     name = min(change.fields)
     shown = getattr(present[change.id], name)
+    if name == "address" and str(shown).casefold() == str(change.fields[name]).casefold():
+        return RegistrationError(
+            f"Kounta delivers webhook {change.id} to {shown}, which differs from {change.fields[name]} in "
+            "upper and lower case: the receiver does not accept it. Use a MIRROR_PUBLIC_URL in the case that "
+            "Kounta keeps, then run kounta-mirror webhooks ensure."
+        )
     return RegistrationError(
         f"Kounta was told to change webhook {change.id} and still shows {name} {shown!r}. Remove what is "
         "ours with kounta-mirror webhooks remove, then run kounta-mirror webhooks ensure."

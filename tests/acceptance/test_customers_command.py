@@ -184,7 +184,7 @@ async def test_a_read_only_mirror_writes_nothing(shell: Any) -> None:
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (f"create {JAMIE}", "may have been made. Start the worker, and look for it"),
+        (f"create {JAMIE}", "may have been made: start the worker, and look for it"),
         ("update ID --phone 1", "may have been changed"),
         ("get ID", "The worker ended before it had answered"),
     ],

@@ -84,6 +84,7 @@ async def live(
             "KOUNTA_CLIENT_ID": "sandbox-client",
             "KOUNTA_CLIENT_SECRET": "sandbox-secret",
             "KOUNTA_REQUESTS_PER_MINUTE": "100000000",
+            "MIRROR_READ_LAG_SECONDS": "5",
         }
     )
     async with open_engine(

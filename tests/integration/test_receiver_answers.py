@@ -94,6 +94,12 @@ async def test_a_signed_delivery_is_stored_before_it_is_answered(receiver: Recei
     assert (delivery.topic, delivery.body) == ("customers/updated", BODY)
 
 
+async def test_one_slash_at_the_end_of_the_path_makes_no_difference(receiver: Receiver) -> None:
+    answer = await receiver.http.post(f"{URL}/", content=BODY, headers=signed(BODY))
+    (delivery,) = await receiver.stored()
+    assert (answer.status_code, delivery.topic) == (200, "customers/updated")
+
+
 @pytest.mark.parametrize("token", [b"old", b"new"])
 @pytest.mark.parametrize("event", ["created", "updated", "deleted"])
 async def test_every_topic_and_every_token_is_taken(receiver: Receiver, event: str, token: bytes) -> None:
@@ -150,7 +156,8 @@ async def test_only_headers_that_carry_no_secret_are_stored(receiver: Receiver) 
         ("POST", "/webhooks/me/customers/updated", (404, "unknown_company")),
         ("POST", f"/webhooks/{COMPANY}/orders/updated", (404, "unknown_topic")),
         ("POST", f"/webhooks/{COMPANY}/customers/renamed", (404, "unknown_topic")),
-        ("POST", f"/webhooks/{COMPANY}/customers/updated/", (404, "unknown_topic")),
+        ("POST", f"/webhooks/{COMPANY}/customers/updated//", (404, "unknown_topic")),
+        ("POST", f"/webhooks/{COMPANY}/customers/Updated", (404, "unknown_topic")),
         ("POST", f"/webhooks/{COMPANY}", (404, "not_found")),
         ("GET", "/", (404, "not_found")),
         ("GET", "/metrics", (404, "not_found")),

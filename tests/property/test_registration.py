@@ -74,7 +74,7 @@ class World:
         ours = await our_webhooks(self.mirror)
         shown = {webhook.id: webhook.shown() for webhook in self.webhooks}
         registered = [
-            (shown[id_]["topic"], shown[id_]["address"], shown[id_]["format"], shown[id_]["filter"])
+            (shown[id_]["topic"], shown[id_]["address"], shown[id_]["format"], shown[id_]["filter"] or None)
             for id_ in sorted(ours, key=lambda id_: ours[id_].topic)
         ]
         others = {id_: webhook for id_, webhook in shown.items() if id_ not in ours}

@@ -23,7 +23,7 @@ from sync.merge.records import Record
 from sync.merge.snapshots import Source
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-TIMING = Timing()
+TIMING = Timing(read_lag=timedelta(seconds=5))
 
 
 def at(seconds: float) -> datetime:

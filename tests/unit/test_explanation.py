@@ -39,7 +39,7 @@ def doubt(reason: Reason, seconds: int = 3, **fields: Any) -> Doubt:
 
 
 def explained(*known: Any, **fields: Any) -> Explanation:
-    return Explanation(42, NOON, Timing(), Known(*known), **fields)
+    return Explanation(42, NOON, Timing(read_lag=timedelta(seconds=5)), Known(*known), **fields)
 
 
 def erased() -> Change:

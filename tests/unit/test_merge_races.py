@@ -27,7 +27,7 @@ from sync.merge.records import Record
 from sync.merge.snapshots import Snapshot, Source
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-TIMING = Timing(pause=timedelta(0))
+TIMING = Timing(read_lag=timedelta(seconds=5), pause=timedelta(0))
 NAME = Subscription.of(["name"])
 
 

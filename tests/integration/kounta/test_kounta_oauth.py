@@ -129,6 +129,7 @@ async def test_a_refresh_that_fails_is_no_creation_of_unknown_fate() -> None:
             await shop.kounta.create(first_name="Jamie", email="j@shop.example")
         assert not caught.value.fate_unknown
         shop.sandbox.faults.server_errors = 0.0
+        shop.auth._clock = lambda: datetime.now(UTC) + timedelta(minutes=5)  # its pause is over
         made = await shop.kounta.create(first_name="Jamie", email="j@shop.example")
         assert isinstance(made, Customer)
         assert shop.sandbox.company.changes["customers/created"] == 1

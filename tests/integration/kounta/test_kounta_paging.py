@@ -5,8 +5,16 @@ from typing import Any
 
 import pytest
 
-from sync.kounta import Kounta, KountaAccessLost, KountaError, KountaRefused, KountaWrongShape, Page
-from sync.kounta.paging import MOST_EMPTY_PAGES
+from sync.kounta import (
+    IncompleteListError,
+    Kounta,
+    KountaAccessLost,
+    KountaError,
+    KountaRefused,
+    KountaWrongShape,
+    Page,
+)
+from sync.kounta.paging import MOST_ITEMS
 from tests.timekeeping import SystemClock
 
 LIST = "/v1/companies/5678/customers.json"
@@ -163,7 +171,7 @@ async def test_a_next_page_elsewhere_ends_the_walk(upstream: Any, kounta: Kounta
 async def test_a_walk_that_goes_in_a_circle_ends(upstream: Any, kounta: Kounta) -> None:
     upstream.answer(LIST, listed(1), X_Next_Page=f"{upstream.url}{LIST}?page=1")
     upstream.answer(f"{LIST}?page=1", listed(2), X_Next_Page=f"{upstream.url}{LIST}")
-    with pytest.raises(KountaWrongShape, match="it points back to a page already read"):
+    with pytest.raises(KountaWrongShape, match="points back to a page already read"):
         await walked(kounta)
     assert upstream.targets == [LIST, f"{LIST}?page=1"]
 
@@ -174,13 +182,71 @@ async def test_a_page_that_is_its_own_next_ends_the_walk(upstream: Any, kounta: 
         await walked(kounta)
 
 
-async def test_a_walk_over_nothing_but_empty_pages_ends(upstream: Any, kounta: Kounta) -> None:
-    upstream.answer(LIST, [], X_Next_Page=f"{upstream.url}{LIST}?page=1")
-    for number in range(1, MOST_EMPTY_PAGES + 9):
-        upstream.answer(f"{LIST}?page={number}", [], X_Next_Page=f"{upstream.url}{LIST}?page={number + 1}")
-    with pytest.raises(KountaWrongShape, match=f"the last {MOST_EMPTY_PAGES} of them empty"):
+@pytest.mark.parametrize("stale", [[], [1, 2], [{"id": 3, "tags": 7}, {"id": 1}]])
+async def test_a_walk_that_meets_nothing_new_on_three_pages_in_a_row_ends(
+    upstream: Any, kounta: Kounta, stale: list[Any]
+) -> None:
+    again = [item if isinstance(item, dict) else {"id": item} for item in stale]
+    upstream.answer(LIST, [{"id": 1}, {"id": 2}, {"id": 3}], X_Next_Page=f"{upstream.url}{LIST}?page=1")
+    for number in range(1, 9):
+        upstream.answer(f"{LIST}?page={number}", again, X_Next_Page=f"{upstream.url}{LIST}?page={number + 1}")
+    with pytest.raises(IncompleteListError, match="4 pages came, the last 3 with nothing new"):
         await walked(kounta)
-    assert len(upstream.asked) == MOST_EMPTY_PAGES
+    assert len(upstream.asked) == 4
+
+
+async def test_pages_with_something_new_among_what_was_seen_go_on(upstream: Any, kounta: Kounta) -> None:
+    pages = [[1, 2], [1, 2], [2], [2, 3], [3], [1], [4]]
+    for number, ids in enumerate(pages):
+        following = {"X_Next_Page": f"?page={number + 1}"} if number < len(pages) - 1 else {}
+        upstream.answer(f"{LIST}?page={number}" if number else LIST, listed(*ids), **following)
+    assert len(await walked(kounta)) == len(pages)
+
+
+async def test_a_list_that_ends_before_the_pages_it_counts_is_not_complete(
+    upstream: Any, kounta: Kounta
+) -> None:
+    upstream.answer(LIST, listed(1), X_Next_Page=f"{upstream.url}{LIST}?page=1", X_Pages="3")
+    upstream.answer(f"{LIST}?page=1", listed(2), X_Pages="3")
+    pages = kounta.pages()
+    assert [(await anext(pages)).is_short, (await anext(pages)).is_short] == [False, True]
+    with pytest.raises(IncompleteListError, match="ended after 2 of 3 pages"):
+        await anext(pages)
+
+
+@pytest.mark.parametrize(("first", "last"), [("9", "2"), ("2", "0"), ("", "")])
+async def test_what_counts_is_what_the_last_page_says(
+    upstream: Any, kounta: Kounta, first: str, last: str
+) -> None:
+    upstream.answer(LIST, listed(1), X_Next_Page=f"{upstream.url}{LIST}?page=1", X_Pages=first)
+    upstream.answer(f"{LIST}?page=1", listed(2), X_Pages=last)
+    assert len(await walked(kounta)) == 2
+
+
+@pytest.mark.parametrize(("before", "complete"), [(2, True), (1, False), (None, True)])
+async def test_a_walk_that_goes_on_counts_the_pages_before(
+    upstream: Any, kounta: Kounta, before: int | None, *, complete: bool
+) -> None:
+    upstream.answer(f"{LIST}?page=2", listed(3), X_Pages="3")
+    pages = kounta.pages(f"{upstream.url}{LIST}?page=2", before=before)
+    assert (await anext(pages)).is_short is not complete
+    if not complete:
+        with pytest.raises(IncompleteListError):
+            await anext(pages)
+
+
+async def test_a_page_of_more_items_than_any_has_is_an_error(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, listed(*range(1, MOST_ITEMS + 2)))
+    with pytest.raises(KountaWrongShape, match="at most 1000 items, and 1001 came"):
+        await walked(kounta)
+    upstream.answer(f"{LIST}?reference_id=7", [1] * (MOST_ITEMS + 1))
+    with pytest.raises(KountaWrongShape, match="at most 1000 items"):
+        await kounta.customers_by_reference_id("7")
+
+
+async def test_a_page_of_as_many_items_as_may_be_is_read(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(LIST, listed(*range(1, MOST_ITEMS + 1)))
+    assert len((await walked(kounta))[0].customers) == MOST_ITEMS
 
 
 @pytest.mark.parametrize("wrong", [{"first_name": "no id"}, {"id": None}, {"id": "abc"}, None, 7, []])

@@ -254,3 +254,36 @@ async def test_certificates_are_verified(connect: Callable[..., Kounta]) -> None
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
     assert not http.follow_redirects
+
+
+ME = "/v1/companies/me.json"
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+@pytest.mark.parametrize("place", ["/v1/companies/5678", "{url}/v1/companies/5678", "5678"])
+async def test_the_company_may_be_behind_a_redirect_and_authorization_is_sent_again(
+    upstream: Any, kounta: Kounta, status: int, place: str
+) -> None:
+    upstream.answer(ME, b"", status, Location=place.format(url=upstream.url))
+    upstream.answer("/v1/companies/5678", {"id": 5678, "name": "Harbour"})
+    assert (await kounta.company()).name == "Harbour"
+    first, second = upstream.asked
+    assert second.headers["authorization"] == first.headers["authorization"]
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("https://evil.example/v1/companies/5678", "Nothing was sent there"),
+        ("/login", "Nothing was sent there"),
+        ("/v1/companies/me.json", "redirects that do not end"),
+        ("", "redirects that do not end"),
+    ],
+)
+async def test_a_redirect_of_the_company_elsewhere_is_one_error(
+    upstream: Any, kounta: Kounta, place: str, sentence: str
+) -> None:
+    upstream.answer(ME, b"", 302, Location=place)
+    with pytest.raises(KountaWrongShape, match=sentence):
+        await kounta.company()
+    assert upstream.targets == [ME]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from sync.kounta import Kounta, KountaError, KountaUnavailable, KountaWrongShape
+from sync.kounta import IncompleteListError, Kounta, KountaError, KountaUnavailable, KountaWrongShape
+from sync.kounta.paging import Walk
 from sync.merge.doubts import Reason
 from sync.mirror.queue import waiting_doubts
 from sync.mirror.schema import SWEEPS
@@ -304,6 +305,68 @@ async def test_an_item_that_names_no_customer_hides_nobody(quiet: Any) -> None:
     assert (report.listed, report.deleted, report.failed) == (59, 1, 1)
     assert "id" in report.why
     assert quiet.wrong == {}
+
+
+def cut_list(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Let the next page not be named after so many pages, as behind a proxy that drops headers."""
+    name_next = Walk._next
+    pages: list[str] = []
+
+    def cut(self: Walk, url: str, answer: Any) -> str | None:
+        pages.append(url)
+        return None if len(pages) >= after else name_next(self, url, answer)
+
+    monkeypatch.setattr(Walk, "_next", cut)
+
+
+async def test_a_list_that_ends_too_early_is_not_complete_and_nobody_is_missing(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as cut:
+        cut_list(cut, 2)
+        with pytest.raises(IncompleteListError, match="ended after 2 of 3 pages"):
+            await quiet.engine.sweeper.sweep("schedule")
+    row = await quiet.newest_sweep()
+    assert (row.complete, row.listed) == (False, 50)
+    assert await waiting_doubts(quiet.engine.mirror) == 0
+    assert (await quiet.figures()).live == 60
+    assert (await quiet.engine.sweeper.sweep("schedule")).listed == 60
+
+
+async def test_a_sweep_that_goes_on_knows_how_many_pages_it_has_met(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stop_after(quiet, 1, monkeypatch)
+    assert (await quiet.newest_sweep()).pages == 1
+    with monkeypatch.context() as cut:
+        cut_list(cut, 1)
+        with pytest.raises(IncompleteListError, match="ended after 2 of 3 pages"):
+            await quiet.engine.sweeper.sweep("schedule")
+    assert await waiting_doubts(quiet.engine.mirror) == 0
+
+
+async def test_a_sweep_that_was_killed_at_a_page_that_ends_too_early_asks_it_again(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, down = type(quiet.engine.sweeper)._take, KountaUnavailable(None, None, "no answer", "Try again")
+
+    async def take_and_stop(self: Any, walk: Any, page: Any, *what: Any) -> None:
+        await take(self, walk, page, *what)
+        if page.is_short:
+            raise down
+
+    with monkeypatch.context() as cut:
+        cut_list(cut, 2)
+        cut.setattr(type(quiet.engine.sweeper), "_take", take_and_stop)
+        with pytest.raises(KountaUnavailable):
+            await quiet.engine.sweeper.sweep("schedule")
+    row = await quiet.newest_sweep()
+    assert (row.finished_at, row.pages) == (None, 1)
+    assert row.next_page.endswith("page=2")
+    await quiet.engine.sweeper.sweep("schedule")
+    row = await quiet.newest_sweep()
+    assert (row.complete, row.pages) == (True, 3)
+    assert await waiting_doubts(quiet.engine.mirror) == 0
 
 
 def rebuild_as_another_company(shop: Any, customers: int) -> None:

@@ -160,8 +160,13 @@ async def test_the_worker_keeps_to_the_address_that_was_ensured_and_a_new_one_ta
     assert await site.is_registered_once()
 
 
-@pytest.mark.parametrize("fault", ["server_errors", "cut_bodies", "html_answers", "hangs"])
-@pytest.mark.parametrize("after_write", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("fault", "after_write"),
+    [
+        *((fault, 0.0) for fault in ("server_errors", "cut_bodies", "hangs")),
+        *((fault, 1.0) for fault in ("server_errors", "cut_bodies", "html_answers", "hangs")),
+    ],
+)
 async def test_a_registration_whose_fate_is_unknown_is_looked_up_and_never_made_twice(
     shop: Any, fault: str, after_write: float
 ) -> None:
@@ -183,14 +188,132 @@ async def test_what_was_there_before_did_not_come_of_a_registration_of_ours(shop
     assert await site.is_registered_once()
 
 
-@pytest.mark.parametrize("after_write", [0.0, 1.0])
-async def test_an_answer_about_something_else_names_no_registration(shop: Any, after_write: float) -> None:
+async def test_an_answer_about_something_else_names_no_registration(shop: Any) -> None:
     site = await shop.site("server")
-    shop.sandbox.faults.fault_after_write = after_write
+    shop.sandbox.faults.fault_after_write = 1.0
     shop.sandbox.calls.ask(["none", "wrong_answers", "wrong_answers", "wrong_answers"])
     await site.ensure()
     assert await site.is_registered_once()
     assert len(shop.shown()) == 3
+
+
+@pytest.mark.parametrize("fault", ["wrong_answers", "html_answers"])
+async def test_a_registration_that_was_accepted_is_not_sent_again_before_an_hour_or_a_person_asks(
+    shop: Any, site: Any, fault: str
+) -> None:
+    shop.sandbox.faults.fault_after_write = 0.0
+    shop.sandbox.calls.ask(["none", fault])
+    with pytest.raises(KountaError) as caught:
+        await site.ensure()
+    assert caught.value.fate_unknown
+    assert len(shop.shown()) == 2
+    await site.registrar.check()
+    assert len(shop.shown()) == 2
+    shop.now += LATE
+    await site.registrar.check()
+    assert await site.is_registered_once()
+
+
+async def test_a_person_who_asks_has_it_sent_again(shop: Any, site: Any) -> None:
+    shop.sandbox.faults.fault_after_write = 0.0
+    shop.sandbox.calls.ask(["none", "wrong_answers"])
+    with pytest.raises(KountaError):
+        await site.ensure()
+    await site.ensure()
+    assert await site.is_registered_once()
+
+
+@pytest.mark.parametrize("refusal", ["400", "yes"])
+async def test_a_filter_that_does_not_go_is_replaced_by_a_new_registration(
+    shop: Any, site: Any, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    first = (await site.ensure()).registered[0]
+    shop.change(first, filter={"attributes": ["name"]})
+    told = []
+
+    async def stubborn(id_: int, fields: dict[str, Any]) -> bool:
+        told.append((id_, fields))
+        if refusal == "400":
+            raise KountaError(400, "invalid_request", "answered 400", "See what it says")
+        return True
+
+    monkeypatch.setattr(site.kounta.webhooks, "change", stubborn)
+    outcome = await site.registrar.check()
+    assert told == [(first, {"filter": {}})]
+    assert (len(outcome.registered), outcome.removed) == (1, [first])
+    assert await site.is_registered_once()
+    assert len(shop.shown()) == 3
+
+
+async def test_a_filter_that_every_registration_gets_is_told_and_not_replaced_for_ever(
+    shop: Any, site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = (await site.ensure()).registered[0]
+    register, listed = site.kounta.webhooks.register, site.kounta.webhooks.all
+    made: list[int] = []
+
+    async def says_yes(*_: Any) -> bool:
+        return True
+
+    async def counted(*asked: Any) -> int:
+        made.append(await register(*asked))
+        return made[-1]
+
+    async def filtered() -> list[Any]:
+        return [
+            one.model_copy(update={"filter": {"attributes": ["name"]}}) if one.id in {first, *made} else one
+            for one in await listed()
+        ]
+
+    monkeypatch.setattr(site.kounta.webhooks, "change", says_yes)
+    monkeypatch.setattr(site.kounta.webhooks, "register", counted)
+    monkeypatch.setattr(site.kounta.webhooks, "all", filtered)
+    for _ in range(3):
+        await site.registrar.check()
+    assert len(made) == 1
+    assert len(shop.shown()) == 3
+    registration = await registration_of(site.mirror)
+    assert registration is not None
+    assert "still shows filter" in (registration.failure or "")
+
+
+@pytest.mark.parametrize("shown", [{}, [], None, {"attributes": []}])
+async def test_an_unset_filter_is_none_however_it_is_shown(shop: Any, site: Any, shown: Any) -> None:
+    first = (await site.ensure()).registered[0]
+    shop.change(first, filter=shown)
+    assert (await site.registrar.check()).repaired == []
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "HTTPS://MIRROR.example/webhooks/5678/{topic}",
+        "https://mirror.example:443/webhooks/5678/{topic}",
+        "https://mirror.example/webhooks/5678/{topic}/",
+    ],
+)
+async def test_an_address_that_upstream_normalises_is_known_again(shop: Any, site: Any, written: str) -> None:
+    for id_, webhook in zip((await site.ensure()).registered, list(shop.shown().values()), strict=True):
+        shop.change(id_, address=written.format(topic=webhook["topic"]))
+    calls = site.kounta.calls
+    outcome = await site.registrar.check()
+    assert (outcome.repaired, outcome.registered, site.kounta.calls) == ([], [], calls + 1)
+
+
+async def test_an_address_in_another_case_is_a_problem_that_says_so(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = await shop.site("server", "https://mirror.example/Shop")
+    await site.ensure()
+    for id_, webhook in shop.shown().items():
+        shop.change(id_, address=webhook["address"].lower())
+
+    async def says_yes(*_: Any) -> bool:
+        return True
+
+    monkeypatch.setattr(site.kounta.webhooks, "change", says_yes)
+    with pytest.raises(RegistrationError, match=r"differs from .* in upper and lower case"):
+        await site.ensure()
 
 
 async def test_a_registration_that_becomes_visible_late_is_known_as_ours_and_removed(

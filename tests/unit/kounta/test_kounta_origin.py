@@ -76,6 +76,9 @@ def test_values_are_encoded() -> None:
         ("?page=2", f"{FIRST}?page=2"),
         ("/v1/companies/5678/customers/7.json", f"{FIRST[:-5]}/7.json"),
         ("/v1/companies/9/../5678/customers/7", f"{FIRST[:-5]}/7"),
+        ("http://api.kounta.com/v1/companies/5678/customers.json?page=2", f"{FIRST}?page=2"),
+        ("http://API.kounta.com:80/v1/companies/5678/customers.json?page=2", f"{FIRST}?page=2"),
+        ("http://api.kounta.com:443/v1/companies/5678/customers.json?page=2", f"{FIRST}?page=2"),
     ],
 )
 def test_places_on_the_same_origin_below_the_list_are_followed(reference: str, followed: str) -> None:
@@ -87,7 +90,8 @@ def test_places_on_the_same_origin_below_the_list_are_followed(reference: str, f
     [
         "https://evil.example/v1/companies/5678/customers.json",
         "//evil.example/v1/companies/5678/customers.json",
-        "http://api.kounta.com/v1/companies/5678/customers.json?page=2",
+        "http://api.kounta.com:8080/v1/companies/5678/customers.json?page=2",
+        "http://evil.example/v1/companies/5678/customers.json",
         "https://api.kounta.com:8443/v1/companies/5678/customers.json",
         "https://api.kounta.com.evil.example/v1/companies/5678/customers.json",
         "https://api.kounta.com@evil.example/v1/companies/5678/customers.json",
@@ -109,6 +113,19 @@ def test_places_on_the_same_origin_below_the_list_are_followed(reference: str, f
 def test_other_places_are_not_followed(reference: str) -> None:
     with pytest.raises(KountaWrongShape, match="Nothing was sent there"):
         Origin("https://api.kounta.com").follow(reference, base=FIRST, below=LIST)
+
+
+def test_a_port_of_our_own_stays_when_https_takes_the_place_of_http() -> None:
+    origin = Origin("https://proxy.example:8443")
+    base = origin.at(f"{LIST}.json")
+    named = f"http://proxy.example{base.removeprefix('https://proxy.example:8443')}?page=2"
+    assert origin.follow(named, base=base, below=LIST) == f"{base}?page=2"
+
+
+def test_plain_http_on_this_machine_stays_so() -> None:
+    origin = Origin("http://localhost:8000")
+    base = origin.at(f"{LIST}.json")
+    assert origin.follow(f"{base}?page=2", base=base, below=LIST) == f"{base}?page=2"
 
 
 def test_a_path_before_v1_belongs_to_the_place() -> None:
