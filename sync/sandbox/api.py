@@ -99,6 +99,8 @@ async def create_customer(call: Call) -> Response:
     check_minimum(values)
     customer = call.company.create(values, application=call.application)
     made = _created(call, customer.id, call.company.shown(customer, call.application))
+    if not call.sandbox.settings.created_location:
+        del made.headers["Location"]
     return written(call.company, made)
 
 

@@ -92,6 +92,8 @@ class Settings:
     """X-Next-Page on the last page."""
     location: Literal["absolute", "relative"] = "absolute"
     """Location of redirects and of what was created."""
+    created_location: bool = True
+    """Whether the 201 to a new customer has a Location."""
     created_body: bool = False
     """Whether 201 has the new record as its body."""
     write_body: Literal["right", "null", "empty", "html"] = "right"
