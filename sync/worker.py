@@ -82,6 +82,7 @@ class Worker:
             engine.mirror,
             self._pager,
             answers=lambda: engine.kounta.successes,
+            observations=engine.kounta.observations,
             clock=engine.clock,
         )
         self._gaps = Gaps(engine.mirror, engine.clock, self._watch.look)

@@ -14,6 +14,7 @@ from receiver.database import Server, StoreMissing, is_unavailable
 from receiver.errors import MirrorError, SettingsError
 from receiver.local import connect_locally
 from receiver.settings import ReceiverSettings, Settings
+from sync.doctor.behaviours import of_observations
 from sync.doctor.disk import of_directory, of_disk, of_file, size_of, size_text
 from sync.doctor.finding import Finding, failed, ok, skipped, warning
 from sync.doctor.kounta import of_clock, of_credentials, of_registration
@@ -21,6 +22,7 @@ from sync.doctor.receiving import of_processes, of_refusals, of_tokens
 from sync.inbox import InboxView
 from sync.mirror.condition import condition_of, damage_of
 from sync.mirror.hours import deliveries_by_hour
+from sync.mirror.observations import observations
 from sync.mirror.reader import MirrorReader
 from sync.mirror.store import OWNER
 from sync.ping.hops import Hop, HopFailed, Way
@@ -60,6 +62,7 @@ async def examination(
         "tokens": _of_receiving(settings, receiver, now),
         "credentials": _of_upstream(worker, ask_upstream),
         "public URL": _of_way(settings, receiver, runs=all(running)),
+        "upstream": _of_observations(settings, now),
         "status": _of_status(settings, now),
     }
     for check, findings in parts.items():
@@ -199,6 +202,12 @@ async def _of_way(settings: MirrorSettings, receiver: Any, *, runs: bool) -> Asy
         yield found(check, f"A webhook fails{after} at {error}", "kounta-mirror webhooks test")
     else:
         yield ok(check, f"A webhook comes through {settings.public_url}: {', '.join(passed)}.")
+
+
+async def _of_observations(settings: MirrorSettings, now: datetime) -> AsyncGenerator[Finding, None]:
+    async with MirrorReader.look(settings.place, settings.company_id) as mirror:
+        for one in of_observations(await observations(mirror), now):
+            yield one
 
 
 async def _of_status(settings: MirrorSettings, now: datetime) -> AsyncGenerator[Finding, None]:

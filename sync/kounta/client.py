@@ -15,6 +15,7 @@ from sync.kounta.errors import KountaAccessLost, KountaRefused
 from sync.kounta.fate import WasThere
 from sync.kounta.fields import Fields, to_create, to_update
 from sync.kounta.lookups import NOT_FOUND, REDIRECTS, Elsewhere, Read, Trail, checked, one_customer
+from sync.kounta.observations import Observations
 from sync.kounta.origin import Origin
 from sync.kounta.paging import Page, Walk
 from sync.kounta.retries import Retries
@@ -115,6 +116,11 @@ class Kounta:
     def successes(self) -> int:
         """Answers 200 that came from below the company, and could be read; grows only."""
         return self._connection.successes
+
+    @property
+    def observations(self) -> Observations:
+        """Which behaviours upstream has shown; `see(NAME)` counts one more."""
+        return self._connection.observations
 
     @property
     def clock_ahead(self) -> timedelta | None:

@@ -24,6 +24,7 @@ from sync.kounta.errors import (
     says_expired,
     throttled,
 )
+from sync.kounta.observations import Observations, shown_by
 from sync.kounta.origin import Origin
 from sync.kounta.retries import Retries, ahead, named_wait, retry_after
 from sync.kounta.throttle import AGAIN, Budget, utc_now
@@ -112,6 +113,8 @@ class Connection:
         """Answers 200 that prove access to the company."""
         self.sent = 0
         """Attempts begun."""
+        self.observations = Observations(clock)
+        """Which behaviours upstream has shown."""
         self.clock_ahead: timedelta | None = None
         """How far our clock is ahead of upstream's `Date`, which counts seconds; None: no answer had one."""
         self._proven = 0
@@ -177,6 +180,7 @@ class Connection:
         except TimeoutError as error:
             raise _too_slow(None, self.retries.patience) from error
         self.clock_ahead = ahead(answer.headers, answer.answered_at) or self.clock_ahead
+        self._observe(call, answer)
         if answer.status != _OK and answer.status not in call.also:
             raise self._refusal(answer, tries)
         given = read(answer)
@@ -184,6 +188,14 @@ class Connection:
             self.successes += 1
             self._proven = max(self._proven, answer.number)
         return given
+
+    def _observe(self, call: Call, answer: Answer) -> None:
+        """Count what the answer shows of upstream's habits."""
+        shown = shown_by(
+            call.kind, call.method, call.url, answer.status, answer.headers, answer.body, answer.answered_at
+        )
+        for name in shown:
+            self.observations.see(name)
 
     async def _renewed(self, call: Call, left: float) -> Answer:
         """Send once, and once more when the credentials had expired and could be renewed."""

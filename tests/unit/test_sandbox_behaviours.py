@@ -235,7 +235,11 @@ async def test_a_write_may_be_answered_with_another_body(kind: str, body: bytes)
 
 
 async def test_a_limit_may_be_told_in_milliseconds_and_lie_far_away() -> None:
-    far = {"reset_unit": "milliseconds", "reset_ahead_seconds": 86_400, "remaining_headers": True}
+    far: dict[str, Any] = {
+        "reset_unit": "milliseconds",
+        "reset_ahead_seconds": 86_400,
+        "remaining_headers": True,
+    }
     async with kounta(requests_per_minute=2, **far) as (client, _):
         answers = [await client.get(LIST) for _ in range(3)]
 

@@ -92,6 +92,7 @@ def watch_of(shop: Any) -> Watch:
         engine.mirror,
         pager,
         answers=lambda: engine.kounta.successes,
+        observations=engine.kounta.observations,
         clock=engine.clock,
     )
 
