@@ -76,7 +76,7 @@ def drawn(seed: int, chosen: Chosen, *, ordered: bool) -> Odd:
 
 def _chosen(chance: Random, known: list[Behaviour]) -> list[Behaviour]:
     draw = chance.random()
-    if draw < ALONE:
+    if draw < ALONE and known:
         return [chance.choice(known)]
     if draw < ALONE + MIXED:
         return [one for one in known if chance.random() < OF_MIXED]
