@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
     from sync.sandbox.catalogue import Behaviour
 
-NOT_YET: frozenset[str] = frozenset({"garbled-bodies", "nameless-bodies"})
+NOT_YET: frozenset[str] = frozenset(
+    {
+        *("garbled-bodies", "nameless-bodies", "empty-object-as-list", "holes-as-object", "none-as-text"),
+        *("numbers-for-text", "volatile-fields", "gone", "deleted-flags", "false-flags", "redirects-same"),
+        *("poor-reads",),
+    }
+)
 """Behaviours that the product cannot survive yet: only `--only` draws them."""
 ALONE, MIXED = 0.35, 0.35
 """Shares of the seeds with one behaviour, and with several."""
@@ -29,7 +35,7 @@ _SHAPES = frozenset(one.name for one in SHAPES)
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What may be drawn. `only`: these, in every seed. `without`: none of these."""
+    """What may be drawn. `only`: these, in every seed, each value in turn. `without`: none of these."""
 
     only: tuple[str, ...] = ()
     without: Collection[str] = NOT_YET
@@ -48,6 +54,8 @@ class Odd:
 
 
 USUAL = Chosen()
+PLAIN = Chosen(without=frozenset(CATALOGUE))
+"""Nothing of the catalogue: upstream as the plan alone has it."""
 NOTHING = Odd()
 
 
@@ -65,7 +73,7 @@ def drawn(seed: int, chosen: Chosen, *, ordered: bool) -> Odd:
     faults: dict[str, Any] = {}
     lasting: dict[str, Any] = {}
     for one in behaviours:
-        value = chance.choice(one.draws)
+        value = one.draws[-1 - seed % len(one.draws)] if chosen.only else chance.choice(one.draws)
         (faults if one.option in _FAULTS else settings)[one.option] = value
         if one.lasts and one.option in _FAULTS:
             lasting[one.option] = value

@@ -10,13 +10,14 @@ from sync.merge import decisions
 from sync.sandbox.catalogue import CATALOGUE
 from sync.sandbox.customer import Customer
 from sync.sandbox.outbox import Change
-from tests.simulation.oddly import NOT_YET, Chosen, drawn
+from tests.simulation.oddly import NOT_YET, PLAIN, Chosen, drawn
 from tests.simulation.plan import plan
 from tests.simulation.seed import simulate
 from tests.simulation.witness import Witness, is_same
 
 DRAWN = [one.name for one in CATALOGUE.values() if one.draws]
-SEED = 11
+SEED = 12
+"""A seed that takes the last value of each behaviour, the strongest one."""
 ASKED = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
 
 
@@ -64,7 +65,7 @@ def test_a_row_that_is_called_verified_without_a_read_is_a_lie(monkeypatch: pyte
 
     monkeypatch.setattr(decisions, "_applied", verified)
 
-    assert "a lie" in simulate(3, Chosen(without=frozenset(CATALOGUE))).broken
+    assert "a lie" in simulate(3, PLAIN).broken
 
 
 class Changes:
