@@ -56,16 +56,12 @@ def _outcomes(
     seeds: Sequence[int], chosen: Chosen, given: argparse.Namespace
 ) -> Generator[Outcome, None, None]:
     """Run the seeds, in their order, on as many processes as are asked for."""
-    run = partial(_simulate, chosen, given.trace)
+    run = partial(simulate, chosen=chosen, keep_trace=given.trace)
     if given.jobs < 2 or len(seeds) == 1:
         yield from map(run, seeds)
         return
     with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:
         yield from pool.imap(run, seeds, chunksize=4)
-
-
-def _simulate(chosen: Chosen, keep_trace: bool, seed: int) -> Outcome:  # noqa: FBT001 - for `partial`
-    return simulate(seed, chosen, keep_trace=keep_trace)
 
 
 def tell(outcome: Outcome, *, alone: bool) -> None:
