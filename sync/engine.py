@@ -24,6 +24,7 @@ from sync.mirror.lease import held
 from sync.mirror.queue import await_nobody
 from sync.mirror.resubscription import Resubscription, resubscribe
 from sync.mirror.store import LeaseLostError, Mirror, MirrorStore
+from sync.observations import keep_observations
 from sync.reconcile.deletions import Deletions
 from sync.reconcile.reconciler import Reconciler
 from sync.reconcile.refresh import Refresher
@@ -136,6 +137,7 @@ async def _keep_budget_if_it_can_be(engine: Engine) -> None:
     """Store it before the end; a full disk must not turn a stop into a failure for a second of budget."""
     try:
         await engine.keep_budget()
+        await keep_observations(engine.mirror, engine.kounta.observations)
     except Exception as error:
         if not (is_unavailable(error) or isinstance(error, LeaseLostError)):
             raise

@@ -10,8 +10,10 @@ import structlog
 from receiver.database import is_unavailable, unusable, utc_text
 from sync.alerts import Pager, Untold
 from sync.concerns import CRITICAL
+from sync.kounta.observations import Observations
 from sync.mirror.alerts import Alert, note_told, open_alerts, open_and_close, untold_alerts
 from sync.mirror.store import Mirror
+from sync.observations import keep_observations
 from sync.settings import WorkerSettings
 from sync.status import status_of
 
@@ -49,9 +51,13 @@ class Watch:
         pager: Pager,
         *,
         answers: Callable[[], int],
+        observations: Observations,
         clock: Callable[[], datetime],
     ) -> None:
-        """`answers` gives how many of its calls upstream has answered as hoped, so far."""
+        """`answers` gives how many of its calls upstream has answered as hoped, so far.
+
+        `observations`: what upstream has shown is stored with each note that the worker lives.
+        """
         self._settings = settings
         self._mirror = mirror
         self._pager = pager
@@ -59,6 +65,7 @@ class Watch:
         self._moved = dict.fromkeys(MOVES, clock())
         self._position = mirror.progress.position
         self._answers = answers
+        self._observations = observations
         self._answered = answers()
         self._beaten_at: datetime | None = None
         self._looking = asyncio.Lock()
@@ -99,6 +106,7 @@ class Watch:
             return
         now = self._clock()
         await self._mirror.note(alive_at=now)
+        await keep_observations(self._mirror, self._observations)
         if self._pager.heartbeats and (self._beaten_at is None or abs(now - self._beaten_at) >= BEAT):
             self._beaten_at = now
             try:

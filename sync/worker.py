@@ -86,6 +86,7 @@ class Worker:
             engine.mirror,
             self._pager,
             answers=lambda: engine.kounta.successes,
+            observations=engine.kounta.observations,
             clock=engine.clock,
         )
         self._gaps = Gaps(engine.mirror, engine.clock, self._watch.look, owes=self._owes)
@@ -250,8 +251,8 @@ class Worker:
     async def _sweep(self, reason: str) -> Swept | None:
         """Sweep the list; None: a person's sweep comes first.
 
-        A list that was incomplete is left alone for WALK_SHARE times as long as its walk took, and its error is
-        raised again meanwhile.
+        A list that was incomplete is left alone for WALK_SHARE times as long as its walk took, and its
+        error is raised again meanwhile.
         """
         engine = self.engine
         if self._incomplete is not None and self._sweeps_again_at is not None:

@@ -24,8 +24,9 @@ async def doctor(
     """Look at everything that can be wrong with an installation, and say for each finding what to do.
 
     Settings, directory and files, damage, disk, database, processes, tokens, refusals, credentials, clock,
-    registration, the way through the public URL, and what `status` finds. Kounta is asked twice, and a ping
-    is sent through MIRROR_PUBLIC_URL; nothing else changes. Ends with 1 if something failed.
+    registration, the way through the public URL, behaviours of Kounta seen so far, and what `status`
+    finds. Kounta is asked twice, and a ping is sent through MIRROR_PUBLIC_URL; nothing else changes. Ends
+    with 1 if something failed.
 
     Parameters
     ----------

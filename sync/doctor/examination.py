@@ -14,6 +14,7 @@ from receiver.database import Server, StoreMissing, is_unavailable
 from receiver.errors import MirrorError, SettingsError
 from receiver.local import connect_locally
 from receiver.settings import ReceiverSettings, Settings
+from sync.doctor.behaviours import of_observations
 from sync.doctor.disk import of_directory, of_disk, of_file, size_of, size_text
 from sync.doctor.fields import of_fields
 from sync.doctor.finding import Finding, failed, ok, skipped, warning
@@ -23,6 +24,7 @@ from sync.inbox import InboxView
 from sync.mirror.condition import condition_of, damage_of
 from sync.mirror.figures import figures_of
 from sync.mirror.hours import deliveries_by_hour
+from sync.mirror.observations import observations
 from sync.mirror.reader import MirrorReader
 from sync.mirror.store import OWNER
 from sync.mirror.unread import unread_of
@@ -64,6 +66,7 @@ async def examination(
         "credentials": _of_upstream(worker, ask_upstream),
         "public URL": _of_way(settings, receiver, runs=all(running)),
         "fields": _of_fields(settings),
+        "upstream": _of_observations(settings, now),
         "status": _of_status(settings, now),
     }
     for check, findings in parts.items():
@@ -217,6 +220,12 @@ async def _of_fields(settings: MirrorSettings) -> AsyncGenerator[Finding, None]:
         return
     for one in of_fields(unread, mobile_read=figures.progress.mobile_read):
         yield one
+
+
+async def _of_observations(settings: MirrorSettings, now: datetime) -> AsyncGenerator[Finding, None]:
+    async with MirrorReader.look(settings.place, settings.company_id) as mirror:
+        for one in of_observations(await observations(mirror), now):
+            yield one
 
 
 async def _of_status(settings: MirrorSettings, now: datetime) -> AsyncGenerator[Finding, None]:

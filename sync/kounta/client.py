@@ -16,6 +16,7 @@ from sync.kounta.errors import KountaAccessLost, KountaRefused
 from sync.kounta.fate import WasThere
 from sync.kounta.fields import Fields, to_create, to_update
 from sync.kounta.lookups import GONE, REDIRECTS, Elsewhere, Read, Trail, checked
+from sync.kounta.observations import Observations
 from sync.kounta.origin import Origin
 from sync.kounta.paging import Page, Walk, require_few
 from sync.kounta.retries import Retries
@@ -116,6 +117,11 @@ class Kounta:
     def successes(self) -> int:
         """Answers 200 that came from below the company, and could be read; grows only."""
         return self._connection.successes
+
+    @property
+    def observations(self) -> Observations:
+        """Which behaviours upstream has shown; `see(NAME)` counts one more."""
+        return self._connection.observations
 
     @property
     def clock_ahead(self) -> timedelta | None:

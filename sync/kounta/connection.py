@@ -25,6 +25,7 @@ from sync.kounta.errors import (
     throttled,
 )
 from sync.kounta.limits import Closings, limits_in
+from sync.kounta.observations import Observations, shown_by
 from sync.kounta.origin import Origin
 from sync.kounta.retries import Retries, ahead, named_wait, retry_after
 from sync.kounta.throttle import AGAIN, Budget, utc_now
@@ -122,6 +123,8 @@ class Connection:
         """Answers 200 that prove access to the company."""
         self.sent = 0
         """Attempts begun."""
+        self.observations = Observations(clock)
+        """Which behaviours upstream has shown."""
         self.clock_ahead: timedelta | None = None
         """How far our clock is ahead of upstream's `Date`, which counts seconds; None: no answer had one."""
         self._proven = 0
@@ -193,6 +196,7 @@ class Connection:
         if answer.status != _TOO_MANY:
             self._closings.answered(answer.answered_at)
             self.budget.heed(limits_in(answer.headers, answer.answered_at))
+        self._observe(call, answer)
         if not call.accepts(answer.status):
             raise self._refusal(answer, tries)
         given = read(answer)
@@ -200,6 +204,14 @@ class Connection:
             self.successes += 1
             self._proven = max(self._proven, answer.number)
         return given
+
+    def _observe(self, call: Call, answer: Answer) -> None:
+        """Count what the answer shows of upstream's habits."""
+        shown = shown_by(
+            call.kind, call.method, call.url, answer.status, answer.headers, answer.body, answer.answered_at
+        )
+        for name in shown:
+            self.observations.see(name)
 
     async def _in_time(self, ends_at: float, waiting: Awaitable[T]) -> T:
         """Wait for what comes before a request; when it takes too long, nothing was sent."""

@@ -407,6 +407,16 @@ TOKENS: Final = _table(
     Column("kept_at", UTCDateTime, nullable=False),
 )
 
+# What upstream has shown: names of docs/reference/upstream.md. No values, no ids.
+OBSERVATIONS: Final = _table(
+    "_observations",
+    _company(),
+    Column("name", String, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", UTCDateTime, nullable=False),
+    Column("last_at", UTCDateTime, nullable=False),
+)
+
 # Who was erased: `returned_at` is set once a person lets them come back. No id stands here.
 ERASED_CUSTOMERS: Final = _table(
     "_erased_customers",

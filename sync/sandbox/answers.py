@@ -49,11 +49,29 @@ def limited(company: Company, reset_at: float) -> Response:
     if settings.limit_headers in ("retry-after", "both"):
         headers["Retry-After"] = str(max(1, math.ceil(reset_at - company.clock())))
     if settings.limit_headers in ("reset", "both"):
-        headers["X-Ratelimit-Reset"] = str(math.ceil(reset_at + company.faults.clock_skew_seconds))
+        headers["X-Ratelimit-Reset"] = reset_header(company, reset_at + settings.reset_ahead_seconds)
     if settings.limit_body == "text":
         return PlainTextResponse("Limit exceeded", 429, headers)
     body = {"error": "limit_exceeded", "error_description": "Limit exceeded"}
     return record(company, body, 429, headers)
+
+
+def reset_header(company: Company, reset_at: float) -> str:
+    """Write X-Ratelimit-Reset for a time by the sandbox's clock, in the unit that is set."""
+    reset = math.ceil(reset_at + company.faults.clock_skew_seconds)
+    return str(reset * 1000 if company.settings.reset_unit == "milliseconds" else reset)
+
+
+def written(company: Company, right: Response) -> Response:
+    """Answer a write of a customer that was done, with the body that is set."""
+    kind = company.settings.write_body
+    if kind == "right":
+        return right
+    headers = {name: value for name, value in right.headers.items() if name == "location"}
+    if kind == "html":
+        return HTMLResponse(MAINTENANCE, right.status_code, headers)
+    body = b"null" if kind == "null" else b""
+    return Response(body, right.status_code, headers, "application/json")
 
 
 def broken_page() -> Response:

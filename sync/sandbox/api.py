@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from sync.sandbox.answers import record
+from sync.sandbox.answers import MAINTENANCE, record, written
 from sync.sandbox.endpoint import METHODS
+from sync.sandbox.reads import get_customer
 from sync.sandbox.refusal import RefusedError
 from sync.sandbox.writes import check_minimum, written_values
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from sync.sandbox.customer import Customer
     from sync.sandbox.endpoint import Call, Endpoints
+    from sync.sandbox.webhooks import Webhook
 
-PAGE = 25
 NAME_AND_PHONE = ("first_name", "last_name", "phone")
 _LOOKUPS = ("reference_id", "email", "mobile", *NAME_AND_PHONE)
 
@@ -59,6 +60,10 @@ def routes(endpoints: Endpoints) -> list[Route]:
 
 async def show_company(call: Call) -> Response:
     settings = call.sandbox.settings
+    if settings.company_redirects and call.request.path_params["company"] == "me":
+        path = f"/v1/companies/{settings.company_id}"
+        location = call.url(path, absolute=settings.location == "absolute")
+        return Response(status_code=302, headers={"Location": location})
     company = {"id": settings.company_id, "name": settings.company_name, "timezone": settings.time_zone}
     return record(call.company, company)
 
@@ -82,49 +87,48 @@ async def list_or_find(call: Call) -> Response:
             raise RefusedError(400, "invalid_request", "first_name, last_name and phone go together.")
         who = tuple(query[name] for name in NAME_AND_PHONE)
         return _redirect(call, moment.matching(lambda one: (one.first_name, one.last_name, one.phone) == who))
-    order = call.sandbox.settings.list_order
+    order, gone = call.sandbox.settings.list_order, call.company.still_listed()
+    if gone:
+        listed = [*moment.slice(order, 0, len(moment)), *(one for one in gone if moment.get(one.id) is None)]
+        return _page(call, len(listed), lambda start, stop: listed[start:stop])
     return _page(call, len(moment), lambda start, stop: moment.slice(order, start, stop))
-
-
-async def get_customer(call: Call) -> Response:
-    customer = call.company.moment().get(call.id())
-    if customer is None:
-        raise RefusedError(404, "not_found", f"There is no customer {call.id()}.")
-    return record(call.company, call.company.shown(customer, call.application))
 
 
 async def create_customer(call: Call) -> Response:
     values = written_values(await call.body(), refuse_unknown=_refuse_unknown(call))
     check_minimum(values)
     customer = call.company.create(values, application=call.application)
-    return _created(call, customer.id, call.company.shown(customer, call.application))
+    made = _created(call, customer.id, call.company.shown(customer, call.application))
+    if not call.sandbox.settings.created_location:
+        del made.headers["Location"]
+    return written(call.company, made)
 
 
 async def update_customer(call: Call) -> Response:
     values = written_values(await call.body(), refuse_unknown=_refuse_unknown(call))
     customer = call.company.update(call.id(), values, application=call.application)
-    return record(call.company, call.company.shown(customer, call.application))
+    return written(call.company, record(call.company, call.company.shown(customer, call.application)))
 
 
 async def list_webhooks(call: Call) -> Response:
     own = call.company.webhooks.of(call.application)
-    return record(call.company, [webhook.shown() for webhook in own])
+    return record(call.company, [_webhook(call, webhook) for webhook in own])
 
 
 async def register_webhook(call: Call) -> Response:
     company = call.company
     webhook = company.webhooks.register(call.application, await call.body(), company.upstream_time())
-    return _created(call, webhook.id, webhook.shown())
+    return _created(call, webhook.id, _webhook(call, webhook))
 
 
 async def get_webhook(call: Call) -> Response:
-    return record(call.company, call.company.webhooks.get(call.application, call.id()).shown())
+    return record(call.company, _webhook(call, call.company.webhooks.get(call.application, call.id())))
 
 
 async def update_webhook(call: Call) -> Response:
     company, body = call.company, await call.body()
     webhook = company.webhooks.update(call.application, call.id(), body, company.upstream_time())
-    return record(company, webhook.shown())
+    return record(company, _webhook(call, webhook))
 
 
 async def remove_webhook(call: Call) -> Response:
@@ -134,6 +138,9 @@ async def remove_webhook(call: Call) -> Response:
 
 async def token(call: Call) -> Response:
     """Answer POST /v1/token, which is form-encoded."""
+    broken = _TOKEN_ANSWERS.get(call.sandbox.faults.token_answers)
+    if broken is not None:
+        return broken(call)
     content_type = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/x-www-form-urlencoded":
         raise RefusedError(400, "invalid_request", "The body must be application/x-www-form-urlencoded.")
@@ -167,6 +174,18 @@ async def no_such_thing(call: Call) -> Response:
     raise RefusedError(404, "not_found", f"There is no {call.request.url.path}.")
 
 
+def _webhook(call: Call, webhook: Webhook) -> Any:
+    return webhook.shown(call.sandbox.settings.unset_filter)
+
+
+_TOKEN_ANSWERS: dict[str, Callable[[Call], Response]] = {
+    "forbidden": lambda _: HTMLResponse(MAINTENANCE, 403),
+    "unavailable": lambda call: record(call.company, {"error": "temporarily_unavailable"}, 400),
+    "unauthorized": lambda _: PlainTextResponse("Unauthorized", 401),
+}
+"""`Faults.token_answers` -> the answer in place of tokens."""
+
+
 def _list_or_find(request: Request) -> str:
     return "find" if any(name in request.query_params for name in _LOOKUPS) else "list"
 
@@ -177,18 +196,25 @@ def _refuse_unknown(call: Call) -> bool:
 
 def _page(call: Call, count: int, rows: Callable[[int, int], list[Customer]]) -> Response:
     """Answer with one page of a list: a bare array, X-Pages, and X-Next-Page unless it is the last."""
-    settings = call.sandbox.settings
-    index = _page_index(call)
-    pages = max(1, -(-count // PAGE))
-    shift = call.sandbox.calls.shift() if index else 0
-    start = max(0, index * PAGE + shift)
-    items = [call.company.listed(one, call.application) for one in rows(start, start + PAGE)]
-    headers = {"X-Pages": str(pages)}
-    if index + 1 < pages:
+    settings, faults, calls = call.sandbox.settings, call.sandbox.faults, call.sandbox.calls
+    index, size = _page_index(call), settings.page_size
+    pages = max(1, -(-count // size))
+    shift = calls.shift() if index else 0
+    endless = faults.next_page == "endless"
+    start = max(0, (index % pages if endless else index) * size + shift)
+    items = [_listed(call, one) for one in rows(start, start + size)]
+    headers = {"X-Pages": str(pages + calls.happens(faults.overstated_pages))}
+    if endless or (index + 1 < pages and not calls.happens(faults.cut_walks)):
         headers["X-Next-Page"] = _next_page(call, index)
     elif settings.last_next_page == "empty":
         headers["X-Next-Page"] = ""
     return record(call.company, items, headers=headers)
+
+
+def _listed(call: Call, customer: Customer) -> Any:
+    company = call.company
+    shown = company.listed(customer, call.application)
+    return company.oddities.flagged(shown) if company.customers.is_deleted(customer.id) else shown
 
 
 def _page_index(call: Call) -> int:
@@ -208,6 +234,8 @@ def _next_page(call: Call, index: int) -> str:
     number = index + call.sandbox.settings.page_base + (leads != "repeated")
     query = urlencode(dict(call.request.query_params) | {"page": str(number)})
     path = call.url(call.request.url.path, absolute=leads != "foreign")
+    if leads == "http":
+        path = f"http:{path.removeprefix('https:').removeprefix('http:')}"
     return f"{'https://elsewhere.example' if leads == 'foreign' else ''}{path}?{query}"
 
 

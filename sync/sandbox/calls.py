@@ -77,6 +77,10 @@ class Calls:
         share, places = self._random.random(), self._random.choice((-3, -2, -1, 1, 2, 3))
         return places if share < self._faults.shifted_rows else 0
 
+    def happens(self, share: float) -> bool:
+        """Draw whether something happens; a share of 0 leaves the other draws as they are."""
+        return share > 0 and self._random.random() < share
+
     def server_error(self) -> int:
         return self._random.choice((500, 502, 503))
 

@@ -6,8 +6,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sync.sandbox.bodies import json_bytes, signature, xml_bytes
+from sync.sandbox.chance import Chance
 from sync.sandbox.customer import Customer, JsonObject, abridged, differing, legacy_address, stamped
 from sync.sandbox.customers import Customers, Moment
+from sync.sandbox.damage import damaged
+from sync.sandbox.oddities import Oddities
 from sync.sandbox.outbox import Change, Delivery, Outbox
 from sync.sandbox.people import person
 from sync.sandbox.refusal import RefusedError
@@ -46,13 +49,15 @@ class Company:
         self.faults = faults
         self.clock = clock
         self.customers = Customers()
-        self.webhooks = Webhooks()
+        self.webhooks = Webhooks(settings)
         self.outbox = Outbox(faults, _child(random))
         self.changes: Counter[str] = Counter()
         self._people = _child(random)
         self._ids = _child(random)
         self._number = 0
         self._refusals: Counter[int] = Counter()
+        self.chance = Chance(settings, _child(random))
+        self.oddities = Oddities(settings, faults, self.chance, self.upstream_time)
 
     def upstream_time(self) -> float:
         """Give the time by upstream's own clock, which may be ahead."""
@@ -120,14 +125,28 @@ class Company:
 
     def shown(self, customer: Customer, application: str) -> JsonObject:
         """Give a complete record as a read by id shows it now."""
-        return stamped(self._complete(customer, application), self.upstream_time())
+        return self.oddities.of(stamped(self._complete(customer, application), self.upstream_time()))
+
+    def shown_deleted(self, customer: Customer, application: str) -> JsonObject:
+        """Give the last state of a deleted customer, with a flag that says that it is deleted."""
+        record = stamped(self._complete(customer, application), self.upstream_time())
+        return self.oddities.flagged(record)
 
     def listed(self, customer: Customer, application: str) -> JsonObject:
         """Give a customer as an item of a list shows it now, in the shape that is set."""
         shape = self.settings.list_shape
         if shape == "complete":
             return self.shown(customer, application)
-        return abridged(customer.seen_by(application), legacy=shape == "legacy")
+        return self.oddities.of(abridged(customer.seen_by(application), legacy=shape == "legacy"))
+
+    def still_listed(self) -> list[Customer]:
+        """Give the deleted customers that the list still has."""
+        share = self.faults.listed_deleted
+        return [
+            self.customers.last(id_)
+            for id_ in (self.customers.deleted if share else ())
+            if self.chance.fixed("listed_deleted", id_) < share
+        ]
 
     def truth(self, application: str | None = None) -> Iterator[JsonObject]:
         """Walk the live customers as they really are, without times, as one application may know them."""
@@ -147,11 +166,15 @@ class Company:
             "departure": self.upstream_time(),
             "absent": None,
         }[self.faults.stamps]
-        record = stamped(self._complete(change.customer, webhook.application), at)
+        record: JsonObject = {"id": change.customer.id}
+        if change.topic != DELETED or self.settings.deleted_body == "complete":
+            record = self._complete(change.customer, webhook.application)
+        record = self.oddities.of(stamped(record, at))
         if webhook.format == "xml":
             body, content_type = xml_bytes(record), "application/xml"
         else:
             body, content_type = self.json(record), "application/json"
+        body = damaged(body, self.faults, self.chance, f"{webhook.id}/{change.number}")
         if delivery.garbled:
             body = body[: len(body) // 2]
         token = self.signature_token(webhook.application)
@@ -162,6 +185,8 @@ class Company:
             "Content-Type": content_type,
             "X-Kounta-Signature": signature(token, body),
         }
+        if self.settings.delivery_headers:
+            headers |= {"X-Kounta-Topic": webhook.topic, "X-Kounta-Event-Id": str(change.number)}
         return Post(webhook.address, body, headers)
 
     def finished(self, delivery: Delivery, status: int | None, now: float) -> None:
@@ -221,6 +246,10 @@ class Company:
                 if webhook.topic == topic and (topic != UPDATED or not honoured or webhook.passes(passed))
             ),
         )
+        if self.chance.fixed("replayed_elsewhere", change.number) < self.faults.replayed_elsewhere:
+            elsewhere = [webhook for webhook in self.webhooks if webhook.topic != topic]
+            which = int(self.chance.fixed("where", change.number) * len(elsewhere))
+            self.outbox.repeat(change, elsewhere[which : which + 1])
 
 
 def _child(random: Random) -> Random:

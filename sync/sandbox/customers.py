@@ -45,6 +45,13 @@ class Customers:
         """Ids of customers that were deleted, in that order."""
         return list(self._deleted)
 
+    def last(self, id_: int) -> Customer:
+        """Give the last state of a deleted customer. Raises KeyError for any other."""
+        return self._deleted[id_]
+
+    def is_deleted(self, id_: int) -> bool:
+        return id_ in self._deleted
+
     @property
     def highest_id(self) -> int:
         """The highest id ever given, 0 if there was none."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from sync.sandbox.answers import CutResponse, broken_page, limited, record, refused
+from sync.sandbox.answers import CutResponse, broken_page, limited, record, refused, reset_header
 from sync.sandbox.limit import MINUTE
 from sync.sandbox.refusal import RefusedError
 
@@ -90,6 +90,7 @@ class Endpoints:
         if broken is not None and (fault == "too_many" or request.method == "GET" or not calls.after_write()):
             calls.end(kind, broken.status_code, answered=False)
             return self._dated(broken)
+        application = ""
         try:
             application = "" if open_ else self._caller(request)
             response = await handler(Call(sandbox, request, application))
@@ -100,6 +101,8 @@ class Endpoints:
         if broken is not None:
             response = broken
         self._dated(response)
+        if application and sandbox.settings.remaining_headers:
+            self._limits_told(request, response, application)
         if fault == "hangs":
             await self._hang()
         if fault == "cut_bodies":
@@ -129,6 +132,17 @@ class Endpoints:
         """Add the time by upstream's clock, which the server itself does not know."""
         response.headers["Date"] = formatdate(self._sandbox.company.upstream_time(), usegmt=True)
         return response
+
+    def _limits_told(self, request: Request, response: Response, application: str) -> None:
+        """Add the headers that say how much of the limit is left, and when all of it is back."""
+        sandbox = self._sandbox
+        _, allowed = self._credentials(request)
+        response.headers["X-Ratelimit-Limit"] = str(allowed)
+        response.headers["X-Ratelimit-Remaining"] = str(sandbox.limit.left(application, allowed))
+        now = sandbox.clock()
+        response.headers.setdefault(
+            "X-Ratelimit-Reset", reset_header(sandbox.company, now - now % MINUTE + MINUTE)
+        )
 
     async def _hang(self) -> None:
         try:

@@ -29,3 +29,7 @@ class Limit:
             calls.append(now)
             return None
         return (start if window == "fixed" else calls[0]) + MINUTE
+
+    def left(self, application: str, allowed: int) -> int:
+        """Give how many more calls the window allows that was counted last."""
+        return max(0, allowed - len(self._calls[application]))

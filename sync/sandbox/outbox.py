@@ -96,6 +96,12 @@ class Outbox:
         for webhook in webhooks:
             self._plan(change, webhook)
 
+    def repeat(self, change: Change, webhooks: Iterable[Webhook]) -> None:
+        """Plan deliveries of a change that go to another address too; nothing befalls them."""
+        for webhook in webhooks:
+            self.counts.announced += 1
+            self._push(Delivery(webhook, change, due=change.at, order=0))
+
     def due(self, now: float) -> list[Delivery]:
         """Take out the deliveries that leave now. Each must come back through `finished`."""
         leaving = []

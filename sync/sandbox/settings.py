@@ -72,20 +72,36 @@ class Settings:
     """Whether the limit counts each minute by the clock, or any 60 seconds."""
     limit_headers: Literal["none", "retry-after", "reset", "both"] = "reset"
     """What a 429 carries: Retry-After (seconds), X-Ratelimit-Reset (epoch seconds), or both."""
+    reset_unit: Literal["seconds", "milliseconds"] = "seconds"
+    """The unit of X-Ratelimit-Reset."""
+    reset_ahead_seconds: Annotated[float, Bounds(0, 10**9)] = 0
+    """How far behind the true reset the one is that a 429 names."""
+    remaining_headers: bool = False
+    """Whether every answer has X-Ratelimit-Limit, -Remaining and -Reset."""
     limit_body: Literal["text", "json"] = "text"
     """Whether a 429 has the plain text "Limit exceeded" or upstream's error shape."""
     list_shape: Literal["abridged", "legacy", "complete"] = "abridged"
     """What an item of a list has: a few fields, the same with primary_email_address, or all."""
     list_order: Literal["id", "newest", "name"] = "id"
     """What a list is sorted by."""
+    page_size: Annotated[int, Bounds(1, 1000)] = 25
+    """How many items a page of a list has."""
     page_base: Literal[0, 1] = 1
     """The first page's number in the query `page` (the header X-Page counts from 0)."""
     last_next_page: Literal["absent", "empty"] = "absent"
     """X-Next-Page on the last page."""
     location: Literal["absolute", "relative"] = "absolute"
     """Location of redirects and of what was created."""
+    created_location: bool = True
+    """Whether the 201 to a new customer has a Location."""
     created_body: bool = False
     """Whether 201 has the new record as its body."""
+    write_body: Literal["right", "null", "empty", "html"] = "right"
+    """The body of a 2xx to a write of a customer: as it should be, the bytes `null`, none, an HTML page."""
+    gone: Literal[404, 410] = 404
+    """The answer to a read of a customer that was deleted."""
+    company_redirects: bool = False
+    """Whether `/v1/companies/me` redirects to the company."""
     wrong_company: Literal[403, 404] = 404
     """The answer to a call for another company."""
     unknown_fields: Literal["ignored", "refused"] = "ignored"
@@ -96,6 +112,12 @@ class Settings:
     """How errors are worded: {"error", "error_description"}, one of two other keys, plain text, HTML."""
     address_shape: Literal["current", "legacy"] = "current"
     """Addresses as address, city, state, postal_code, country, or the older lines[] and zone."""
+    mobile_field: bool = True
+    """Whether records carry `mobile`, which is newer than the seed."""
+    volatile_extras: bool = False
+    """Whether records carry unknown times and counts that differ at each answer."""
+    oddities_per: Literal["answer", "customer"] = "answer"
+    """Whether the oddities of records are drawn for each answer, or once for each customer."""
     unknown_extras: bool = False
     """Whether records carry fields that no documentation names, and `id_str`."""
     ascii_json: bool = False
@@ -112,6 +134,14 @@ class Settings:
     """What the person at `/authorize` says."""
     announce_unchanged: bool = True
     """Whether a PUT that changes nothing is announced too."""
+    deleted_body: Literal["complete", "id"] = "complete"
+    """Whether the body of a customers/deleted is the last state, or the id and the times alone."""
+    delivery_headers: bool = False
+    """Whether deliveries carry headers that no documentation names: a topic, the id of an event."""
+    unset_filter: Literal["null", "object"] = "null"
+    """Whether an unset filter of a webhook is null, or {}: then null is refused."""
+    webhook_addresses: Literal["kept", "normalised", "slashed"] = "kept"
+    """What becomes of a webhook's address: kept, host in lower case and no default port, or a slash too."""
     webhook_filters: Literal["honoured", "ignored"] = "honoured"
     """Whether a webhook's attribute filter has an effect. Its form here is a guess: {"attributes": [...]}."""
     delivery_timeout_seconds: Seconds = 10
@@ -136,6 +166,14 @@ class Faults:
     """How late delayed, doubled and disordered deliveries may be."""
     garbled: Share = 0
     """Share of deliveries whose body is no JSON, though well signed."""
+    nul_bodies: Share = 0
+    """Share of deliveries with a NUL in their body, as a byte or as an escape."""
+    not_utf8: Share = 0
+    """Share of deliveries whose body is not UTF-8."""
+    nameless_bodies: Share = 0
+    """Share of deliveries whose body names no customer."""
+    replayed_elsewhere: Share = 0
+    """Share of deliveries whose very bytes come to the address of another topic too."""
     badly_signed: Share = 0
     """Share of deliveries whose signature is wrong."""
     stamps: Literal["change", "departure", "absent"] = "change"
@@ -164,10 +202,48 @@ class Faults:
     """Share of server errors, HTML answers and wrong answers that come although the write was done."""
     only_calls: tuple[CallKind, ...] = ()
     """Kinds of calls that may fail; none named: all."""
+    empty_as_list: Share = 0
+    """Share of records in which an empty object, or an unset address, is []."""
+    holes_as_object: Share = 0
+    """Share of records in which the tags are an object with a number for each."""
+    none_as_text: Share = 0
+    """Share of records in which what is unset is "" or false."""
+    numbers_for_text: Share = 0
+    """Share of records in which texts of digits are numbers: phone, mobile, postal code lose zeros and +."""
+    text_for_numbers: Share = 0
+    """Share of records in which numbers and truth values are texts, truth values also 0 and 1."""
+    strange_fields: Share = 0
+    """Share of records with one field of a type that has no meaning there."""
+    deep_nesting: Share = 0
+    """Share of records with an unknown field that is nested 300 deep."""
+    half_surrogates: Share = 0
+    """Share of records with half of a surrogate pair, in an unknown field or in a name."""
+    false_flags: Share = 0
+    """Share of records of live customers with a flag that says: not deleted."""
+    strange_flags: Share = 0
+    """Share of records of live customers with a deleted flag that has no meaning."""
+    poor_reads: Share = 0
+    """Share of reads by id that carry the six fields of a list item alone."""
+    deleted_flags: Share = 0
+    """Share of reads of deleted customers answered 200 with a flag that says so."""
+    listed_deleted: Share = 0
+    """Share of deleted customers that stay in the list, with that flag; drawn once for each."""
+    answers_another: Share = 0
+    """Share of deleted customers whose reads are answered with another one; drawn once for each."""
+    redirects_another: Share = 0
+    """Share of deleted customers whose reads redirect to another one; drawn once for each."""
+    redirects_same: Share = 0
+    """Share of reads by id that redirect to another address of the same customer."""
+    cut_walks: Share = 0
+    """Share of pages that name no next one though there is one; X-Pages tells."""
+    overstated_pages: Share = 0
+    """Share of pages whose X-Pages says one more than there are."""
     shifted_rows: Share = 0
     """Share of pages, after the first, whose rows have moved by up to three places."""
-    next_page: Literal["right", "repeated", "foreign"] = "right"
-    """Where X-Next-Page leads: to the next page, to the same one again, to another host."""
+    next_page: Literal["right", "repeated", "foreign", "endless", "http"] = "right"
+    """Where X-Next-Page leads: to the next page, the same again, another host, on without end, to http."""
+    token_answers: Literal["right", "forbidden", "unavailable", "unauthorized"] = "right"  # noqa: S105 - no secret
+    """The token endpoint's answers: tokens, a 403 page, temporarily_unavailable, a plain 401."""
     read_lag_seconds: Annotated[float, Bounds(0, 600)] = 0
     """How old the state is that reads and lists show."""
     clock_skew_seconds: Annotated[float, Bounds(-(10**6), 10**6)] = 0

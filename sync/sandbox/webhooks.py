@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import httpx2
@@ -14,6 +14,8 @@ from sync.sandbox.refusal import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from sync.sandbox.settings import Settings
 
 TOPICS = ("customers/created", "customers/updated", "customers/deleted")
 
@@ -36,14 +38,15 @@ class Webhook:
     filter: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def shown(self) -> JsonObject:
+    def shown(self, unset_filter: Literal["null", "object"] = "null") -> JsonObject:
         """Give it as the API shows it."""
+        unset: JsonObject | None = None if unset_filter == "null" else {}
         return {
             "id": self.id,
             "topic": self.topic,
             "address": self.address,
             "format": self.format,
-            "filter": self.filter,
+            "filter": self.filter or unset,
             "headers": dict(self.headers),
             "created_at": timestamp(self.created_at),
             "updated_at": timestamp(self.updated_at),
@@ -61,7 +64,8 @@ class Webhook:
 class Webhooks:
     """All registrations of the company. An application sees and changes only its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._all: dict[int, Webhook] = {}
         self._last_id = 9000
 
@@ -81,7 +85,7 @@ class Webhooks:
 
     def register(self, application: str, body: Any, at: float) -> Webhook:
         """Store a new one, even if it equals another: then every change is delivered twice."""
-        values = _read(body)
+        values = self._values(body)
         for name in ("topic", "address"):
             if name not in values:
                 raise _invalid(f"{name} is required.")
@@ -92,9 +96,17 @@ class Webhooks:
 
     def update(self, application: str, id_: int, body: Any, at: float) -> Webhook:
         """Change the attributes that the body names."""
-        webhook = replace(self.get(application, id_), **_read(body), updated_at=at)
+        webhook = replace(self.get(application, id_), **self._values(body), updated_at=at)
         self._all[id_] = webhook
         return webhook
+
+    def _values(self, body: Any) -> JsonObject:
+        values = _read(body)
+        if self._settings.unset_filter == "object" and values.get("filter", {}) is None:
+            raise _invalid("filter must be an object.")
+        if "address" in values:
+            values["address"] = _kept_as(values["address"], self._settings.webhook_addresses)
+        return values
 
     def drop(self, id_: int) -> None:
         """Forget a registration, as upstream itself may."""
@@ -118,6 +130,15 @@ def _read(body: Any) -> JsonObject:
         values["headers"] = values["headers"] or {}
         _check_headers(values["headers"])
     return values
+
+
+def _kept_as(address: str, how: Literal["kept", "normalised", "slashed"]) -> str:
+    """Give an address as upstream keeps it. httpx2.URL drops capitals of the host and a default port."""
+    if how == "kept":
+        return address
+    url = httpx2.URL(address)
+    slash = how == "slashed" and not url.path.endswith("/")
+    return str(url.copy_with(path=f"{url.path}/") if slash else url)
 
 
 def _check_topic(topic: Any) -> None:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
+from typing import TYPE_CHECKING
 
+from sync.sandbox.catalogue import CATALOGUE
+from tests.simulation.oddly import NOT_YET, Chosen
 from tests.simulation.seed import Outcome, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
 
 
 def main() -> int:
@@ -17,14 +26,25 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first of the seeds (1)")
     parser.add_argument("--stop", action="store_true", help="stop at the first that does not hold")
     parser.add_argument("--trace", action="store_true", help="print every step")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
+    for flag, meaning in (("--only", "in every seed this behaviour"), ("--without", "never this behaviour")):
+        parser.add_argument(
+            flag,
+            action="append",
+            metavar="NAME",
+            choices=sorted(CATALOGUE),
+            default=[],
+            help=f"{meaning} of the catalogue; may be repeated",
+        )
     given = parser.parse_args()
     seeds = [given.seed] if given.seed is not None else range(given.first, given.first + given.count)
+    chosen = Chosen(tuple(given.only), NOT_YET | set(given.without))
     outcomes: list[Outcome] = []
-    with suppress(KeyboardInterrupt):  # what was run until then is told
-        for seed in seeds:
-            outcomes.append(simulate(seed, keep_trace=given.trace))
-            tell(outcomes[-1], alone=given.seed is not None)
-            if outcomes[-1].broken and given.stop:
+    with suppress(KeyboardInterrupt), closing(_outcomes(seeds, chosen, given)) as found:
+        for outcome in found:  # what was run until an interruption is summed up
+            outcomes.append(outcome)
+            tell(outcome, alone=given.seed is not None)
+            if outcome.broken and given.stop:
                 break
             if sys.stderr.isatty():
                 print(f"\r{len(outcomes)}", end="", file=sys.stderr)  # noqa: T201 - how far it is
@@ -32,12 +52,25 @@ def main() -> int:
     return 1 if any(outcome.broken for outcome in outcomes) or not outcomes else 0
 
 
+def _outcomes(
+    seeds: Sequence[int], chosen: Chosen, given: argparse.Namespace
+) -> Generator[Outcome, None, None]:
+    """Run the seeds, in their order, on as many processes as are asked for."""
+    run = partial(simulate, chosen=chosen, keep_trace=given.trace)
+    if given.jobs < 2 or len(seeds) == 1:
+        yield from map(run, seeds)
+        return
+    with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:
+        yield from pool.imap(run, seeds, chunksize=4)
+
+
 def tell(outcome: Outcome, *, alone: bool) -> None:
     """Print the trace, if it was kept, and what was broken."""
     if outcome.trace:
         print("\n".join(outcome.trace))  # noqa: T201 - it is what was asked for
     if outcome.broken:
-        print(f"scripts/simulate --seed {outcome.seed}: {outcome.broken}", flush=True)  # noqa: T201 - a command's answer
+        brings = f" ({', '.join(outcome.odd)})" if outcome.odd else ""
+        print(f"scripts/simulate --seed {outcome.seed}: {outcome.broken}{brings}", flush=True)  # noqa: T201 - a command's answer
     elif alone:
         print(f"seed {outcome.seed}: trace {outcome.digest}")  # noqa: T201 - a command's answer
 

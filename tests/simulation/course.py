@@ -12,6 +12,7 @@ from sync.reconcile.report import Report, Request
 from sync.reconcile.sweep import ForeignListError
 from sync.replay import replay
 from sync.sandbox import Faults
+from sync.writes import NotMirroredError
 from tests.simulation.judge import Broken, only_listed
 from tests.simulation.world import World, words
 
@@ -26,7 +27,6 @@ LOOK_SECONDS = 10.0
 """Between two looks at the files while everything goes on."""
 REST_SECONDS = 15.0
 """Before the end, once the budget is open."""
-PAGE = 25
 
 
 class Course:
@@ -44,6 +44,8 @@ class Course:
         self._chance = Random(f"course {world.plan.seed}")
         self._complaints: list[str] = []
         self._faults: list[dict[str, Any]] = []
+        self._made: dict[str, int] = {}
+        """Reference -> the customer that a write said it has made."""
 
     async def suffer(self, tasks: asyncio.TaskGroup) -> None:
         befalling = [tasks.create_task(self._befall(trouble)) for trouble in self._plan.troubles]
@@ -78,7 +80,7 @@ class Course:
 
     def _set_faults(self) -> None:
         skew = {"clock_skew_seconds": self._sandbox.faults.clock_skew_seconds}
-        values = {**self._plan.faults, "lost_access": "no", "next_page": "right", **skew}
+        values = {"next_page": "right", **self._plan.faults, "lost_access": "no", **skew}
         for active in self._faults:
             values |= active
         self._sandbox.change(self._sandbox.faults, values)
@@ -122,6 +124,18 @@ class Course:
         with_verdict = self._chance.choice(("applied", "stale", "unchanged", "tombstoned"))
         self._ask_worker(lambda engine: replay(engine, [], with_verdict))
 
+    def _begin_write(self, trouble: Trouble) -> None:
+        reference = trouble.values["reference_id"]
+
+        async def write(engine: Engine) -> Any:
+            written = await engine.writer.create(
+                {"first_name": "Ana", "phone": "02 8765 4321", "reference_id": reference}
+            )
+            self._made[reference] = written.id
+            return written.id
+
+        self._ask_worker(write)
+
     def _ask_worker(self, work: Callable[[Engine], Any]) -> None:
         engine = self._world.engine
         if engine is None:
@@ -130,7 +144,7 @@ class Course:
         async def ask() -> None:
             try:
                 answer = await work(engine)
-            except (KountaError, ForeignListError) as error:
+            except (KountaError, ForeignListError, NotMirroredError) as error:
                 answer = error
             except Exception as error:  # noqa: BLE001 - it is judged at the next look
                 if not is_unavailable(error):
@@ -149,7 +163,8 @@ class Course:
         self._world.offline = False
         skew = self._sandbox.faults.clock_skew_seconds
         stamps = self._sandbox.faults.stamps
-        quiet = {**Faults().__dict__, "clock_skew_seconds": skew, "stamps": stamps}
+        lasting = self._plan.odd.lasting
+        quiet = {**Faults().__dict__, **lasting, "clock_skew_seconds": skew, "stamps": stamps}
         self._sandbox.change(self._sandbox.faults, quiet)
         for process in self._world.processes.values():
             process.spare()
@@ -167,6 +182,7 @@ class Course:
         if wrong:
             raise Broken(f"after a reconciliation {_some(wrong)}")
         await self._reconcile(Request(deep=True), most=self._judge.known())
+        self._check_made()
         wrong = self._judge.wrong()
         self.wrong_after = len(wrong)
         if wrong:
@@ -195,9 +211,12 @@ class Course:
         report = await self._asked(engine, request)
         calls = self._calls() - before
         self._world.tell(f"reconciled: {report}")
-        pages = max(1, -(-len(self._sandbox.company.customers) // PAGE))
-        if not report.calls <= min(calls, pages + most + 1):  # the worker may just have made some, too
-            raise Broken(f"{report.calls} calls are reported, {calls} came, {pages} + {most} + 1 may be")
+        pages = max(1, -(-len(self._sandbox.company.customers) // self._sandbox.settings.page_size))
+        each = 2 if self._sandbox.faults.redirects_same else 1
+        if not report.calls <= min(calls, pages + each * most + 1):  # the worker may just have made some, too
+            raise Broken(
+                f"{report.calls} calls are reported, {calls} came, {pages} + {each} * {most} + 1 may be"
+            )
         if report.held_deletes:
             report = await self._asked(engine, Request(allow_deletes=report.held_deletes))
         if not report.whole:
@@ -214,6 +233,16 @@ class Course:
     def _calls(self) -> int:
         kinds = self._sandbox.calls.answered_by_kind
         return kinds["list"] + kinds["get"]
+
+    def _check_made(self) -> None:
+        """Check that no customer was made twice, and that a write names the one it made. Raises Broken."""
+        made = self._world.ledger.made_by_reference()
+        for reference, ids in made.items():
+            if len(ids) > 1:
+                raise Broken(f"customer {reference} was made {len(ids)} times: {ids}")
+        for reference, customer_id in self._made.items():
+            if made.get(reference) != [customer_id]:
+                raise Broken(f"a write says that {reference} is customer {customer_id}, not {made}")
 
     def _look(self) -> int:
         if self._complaints:

@@ -8,16 +8,21 @@ import re
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sync.demo.comparison import wrong_rows
+from tests.simulation.oddly import NOT_YET
+from tests.simulation.witness import columns, field_of, is_same
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sync.sandbox import Sandbox
     from tests.simulation.ledger import Ledger
+    from tests.simulation.plan import Plan
+    from tests.simulation.witness import Witness
 
 LISTED = frozenset({"first_name", "last_name", "email", "image", "reference_id"})
 """What an abridged list carries."""
@@ -26,6 +31,11 @@ CLEAR_SECONDS = 3.5
 
 
 WINDOW_SECONDS = 2
+DIFFERS = "differs in "
+ROUNDED = 0.001
+"""Times of the mirror are in milliseconds."""
+LOSSES_LEAVE_DOUBTS = not NOT_YET & {"garbled-bodies", "nameless-bodies"}
+"""Whether the product keeps the rule that every known loss leaves a doubt."""
 DELETED = "deleted in the mirror, live upstream"
 PROOFS = 2
 """So often a 404 that nothing had announced is asked for (decision 0006)."""
@@ -36,6 +46,21 @@ ON changed.delivery_id = ruled.delivery_id AND changed.applied_at = ruled.applie
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the mirror says of its own faults: customers, changes by their number, sweeps, gaps."""
+
+    applied: set[int]
+    lost: set[int]
+    """Changes of which a delivery was stored and could not be used."""
+    unordered: set[int]
+    doubted: set[int]
+    unread: set[int]
+    sweeping: bool
+    swept: bool
+    gap: bool
+
+
 class Broken(Exception):  # noqa: N818 - it says what is the case
     """Something that must always hold does not; the sentence says what."""
 
@@ -43,22 +68,99 @@ class Broken(Exception):  # noqa: N818 - it says what is the case
 class Judge:
     """Looks at the files of one simulation, and knows upstream's truth."""
 
-    def __init__(self, directory: Path, sandbox: Sandbox, ledger: Ledger, *, ordered: bool) -> None:
+    def __init__(
+        self, directory: Path, sandbox: Sandbox, ledger: Ledger, witness: Witness, given: Plan
+    ) -> None:
         self._mirror = directory / "mirror.db"
         self._inbox = directory / "inbox.db"
         self._sandbox = sandbox
         self._ledger = ledger
-        self._ordered = ordered
+        self._witness = witness
+        self._ordered = given.ordered
+        self._odd = given.odd
+        self._read_lag = given.faults["read_lag_seconds"]
         self._denied: Counter[int] = Counter()
         """How often a read of a customer was answered 404 while access was lost."""
         self.excused: dict[int, str] = {}
         """Customers that were wrong at the last look, and why that may be."""
 
     def wrong(self) -> dict[int, str]:
-        """Compare every row with upstream's truth."""
+        """Compare every row with upstream's truth, but for what the oddities of now cannot tell apart."""
         company = self._sandbox.company
-        truth = json.loads(json.dumps(list(company.truth()), default=str))
-        return wrong_rows(self._mirror, truth, company.customers.deleted)
+        truth = [one.seen_by(company.settings.client_id) for one in company.customers]
+        by_id = {one["id"]: one for one in truth}
+        if not company.settings.mobile_field:
+            for one in truth:
+                one["mobile"] = None
+        wrong = wrong_rows(self._mirror, truth, company.customers.deleted)
+        if not wrong or not self._blurs():
+            return wrong
+        rows = self._rows()
+        return {
+            id_: what
+            for id_, what in wrong.items()
+            if not self._is_blurred(what, rows.get(id_), by_id.get(id_))
+        }
+
+    def _blurs(self) -> bool:
+        faults = self._sandbox.faults
+        return faults.numbers_for_text > 0 or faults.none_as_text > 0
+
+    def _is_blurred(self, what: str, row: dict[str, Any] | None, truth: dict[str, Any] | None) -> bool:
+        if row is None or truth is None or not what.startswith(DIFFERS):
+            return False
+        expected = columns(truth)
+        return all(self._is_same(name, row[name], expected[name]) for name in differing(what))
+
+    def _is_same(self, column: str, shown: Any, true: Any) -> bool:
+        return is_same(
+            column,
+            shown,
+            true,
+            dialled="numbers_for_text" in self._odd.faults,
+            none_is_empty="none_as_text" in self._odd.faults,
+        )
+
+    def _rows(self) -> dict[int, dict[str, Any]]:
+        """Give the live rows by id, their values as columns."""
+        with closing(_opened(self._mirror)) as mirror:
+            mirror.row_factory = sqlite3.Row
+            rows = {row["id"]: dict(row) for row in mirror.execute("SELECT * FROM customers")}
+        for row in rows.values():
+            row["tags"] = None if row["tags"] is None else json.loads(row["tags"])
+            accepts = row["accepts_marketing"]
+            row["accepts_marketing"] = None if accepts is None else bool(accepts)
+        return rows
+
+    def check_lies(self) -> None:
+        """Check every row that says that it was verified. Raises Broken.
+
+        An answer about the customer came at that time; what the row shows was carried by it (NULL may also
+        be unread, in a partial row); and it was so upstream at some time since the read lag before the call.
+        """
+        for id_, row in self._rows().items():
+            if row["verified_at"] is not None:
+                self._check_row(id_, row)
+
+    def _check_row(self, id_: int, row: dict[str, Any]) -> None:
+        verified_at = datetime.fromisoformat(row["verified_at"]).timestamp()
+        served = self._witness.served_at(id_, verified_at)
+        if not served:
+            raise Broken(f"a lie: customer {id_} is verified at {row['verified_at']}, when no answer came")
+        carried = frozenset[str]().union(*(one.carried for one in served))
+        since = min(one.asked_at for one in served) - self._read_lag
+        states = list(self._witness.states(id_, since - ROUNDED, verified_at + ROUNDED))
+        for name in states[0] if states else ():
+            if field_of(name) not in carried:
+                unread = row[name] is None and (row["partial"] or name == "mobile")
+                if not unread and not (name == "reference_id" and not row[name]):
+                    raise Broken(
+                        f"a lie: {name} of customer {id_} is verified, and the read did not carry it"
+                    )
+            elif not any(self._is_same(name, row[name], state[name]) for state in states):
+                raise Broken(f"a lie: {name} of customer {id_} was not so when it was verified")
+        if not states:
+            raise Broken(f"a lie: customer {id_} is verified, and was not there")
 
     def note_denied(self, path: str) -> None:
         """Note what a call asked for that was answered 404 because access was lost."""
@@ -74,38 +176,62 @@ class Judge:
         whose items have no stamps. That access was lost just when a customer was read, twice, with answers
         between, nobody can tell from a deletion (assumption E): the next sweep brings it back.
         """
-        if not self._mirror.exists():
+        known = self._known()
+        if known is None:
             return 0
-        with closing(_opened(self._mirror)) as mirror:
-            if not _has(mirror, "_verifications"):
-                return 0
-            applied = self._applied(mirror)
-            unordered = self._resting_on_a_list(mirror)
-            doubted = {row[0] for row in mirror.execute("SELECT customer_id FROM _verifications")}
-            doubted |= {row[0] for row in mirror.execute("SELECT customer_id FROM _held_deletes")}
-            sweeping = _is_sweeping(mirror)
-            swept = mirror.execute("SELECT count(*) FROM _sweeps WHERE complete").fetchone()[0]
+        self.check_lies()
         self.excused = {}
         wrong = self.wrong()
+        empty = self._empty(wrong)
         for customer_id, what in wrong.items():
             changes = self._ledger.changes.get(customer_id, [])
-            told = bool(changes) and changes[-1].number in applied
+            last = changes[-1].number if changes else 0
             clear = len(changes) < 2 or changes[-1].at - changes[-2].at > CLEAR_SECONDS
-            if self._ordered and told and clear and customer_id not in unordered:
+            if customer_id in known.unread & empty:
+                self.excused[customer_id] = "unread"
+                continue
+            if self._ordered and last in known.applied and clear and customer_id not in known.unordered:
                 raise Broken(f"customer {customer_id} was told in order, and yet: {what}")
-            if customer_id in doubted:
-                self.excused[customer_id] = "in doubt"
-            elif sweeping:
-                self.excused[customer_id] = "a sweep is pending"
-            elif changes and not told:
-                self.excused[customer_id] = "not told"
-            elif what == DELETED and self._denied[customer_id] >= PROOFS:
-                self.excused[customer_id] = "denied twice"
-            elif not swept or (what == "missing" and not changes):
-                self.excused[customer_id] = "never listed"
-            else:
+            excuse = self._excuse(known, customer_id, what, last)
+            if excuse is None:
                 raise Broken(f"customer {customer_id} is silently wrong: {what}")
+            self.excused[customer_id] = excuse
         return len(wrong)
+
+    def _excuse(self, known: _Known, customer_id: int, what: str, last: int) -> str | None:
+        """Say why a customer may be wrong; `last` is its last change, 0 if it has none."""
+        if customer_id in known.doubted:
+            return "in doubt"
+        if known.sweeping:
+            return "a sweep is pending"
+        if last in known.lost and known.gap:
+            return "a gap is open"
+        if last and last not in known.applied and not (LOSSES_LEAVE_DOUBTS and last in known.lost):
+            return "not told"
+        if what == DELETED and self._denied[customer_id] >= PROOFS:
+            return "denied twice"
+        return "never listed" if not known.swept or (what == "missing" and not last) else None
+
+    def _known(self) -> _Known | None:
+        """Read what the mirror knows of its own faults; None while there is no mirror."""
+        if not self._mirror.exists():
+            return None
+        with closing(_opened(self._mirror)) as mirror:
+            if not _has(mirror, "_verifications"):
+                return None
+            held = mirror.execute("SELECT customer_id FROM _held_deletes").fetchall()
+            return _Known(
+                applied=self._applied(mirror),
+                lost=self._lost(mirror),
+                unordered=self._resting_on_a_list(mirror),
+                doubted={
+                    row[0] for row in [*mirror.execute("SELECT customer_id FROM _verifications"), *held]
+                },
+                unread={row[0] for row in mirror.execute("SELECT id FROM customers WHERE partial")},
+                sweeping=_is_sweeping(mirror),
+                swept=_count(mirror, "SELECT count(*) FROM _sweeps WHERE complete") > 0,
+                gap=_count(mirror, "SELECT count(*) FROM _gaps WHERE mended_at IS NULL") > 0,
+            )
 
     def check_conservation(self, answered: set[str]) -> None:
         """Check that what was answered 200 is stored, and what is stored has one verdict. Raises Broken."""
@@ -145,7 +271,7 @@ class Judge:
             _, customer_id, verdict, reason, applied_at, as_of = ruled[name]
             at, known = before.get(customer_id, ("", None))
             if verdict in {"applied", "stale"} and at == applied_at and known is not None:
-                stamp = datetime.fromisoformat(json.loads(body)["updated_at"])
+                stamp = datetime.fromisoformat(json.loads(body.decode(errors="replace"))["updated_at"])
                 apart = abs(stamp - datetime.fromisoformat(known))
                 if apart.total_seconds() <= WINDOW_SECONDS and reason != "ambiguous":
                     raise Broken(f"delivery {name} lies {apart} from the one before: {verdict}, {reason}")
@@ -210,6 +336,24 @@ class Judge:
         )
         return {self._ledger.stored_as[row[0]] for row in rows}
 
+    def _lost(self, mirror: sqlite3.Connection) -> set[int]:
+        """Name the changes of which a delivery was stored and could not be used."""
+        rows = mirror.execute(
+            "SELECT delivery_id FROM delivery_verdicts WHERE verdict IN ('quarantined', 'failed')"
+        )
+        return {self._ledger.stored_as[row[0]] for row in rows}
+
+    def _empty(self, wrong: dict[int, str]) -> set[int]:
+        """Name the customers of which nothing is shown that is wrong: what differs is NULL."""
+        if not any(what.startswith(DIFFERS) for what in wrong.values()):
+            return set()
+        rows = self._rows()
+        return {
+            id_
+            for id_, what in wrong.items()
+            if what.startswith(DIFFERS) and all(rows[id_][name] is None for name in differing(what))
+        }
+
     def _resting_on_a_list(self, mirror: sqlite3.Connection) -> set[int]:
         """Name the customers whose row is as old as its arrival, and that did not arrive as a delivery."""
         rows = mirror.execute(
@@ -225,6 +369,10 @@ def _is_sweeping(mirror: sqlite3.Connection) -> bool:
     return bool(unfinished) or (due is not None and due[0] is not None)
 
 
+def _count(database: sqlite3.Connection, statement: str) -> int:
+    return int(database.execute(statement).fetchone()[0])
+
+
 def _has(database: sqlite3.Connection, table: str) -> bool:
     found = database.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).fetchone()
     return bool(found[0])
@@ -234,10 +382,15 @@ def _opened(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path.as_uri() + "?mode=ro", uri=True)
 
 
+def differing(what: str) -> list[str]:
+    """Name the columns in which a row differs, by the sentence that says so."""
+    return what.removeprefix(DIFFERS).split(", ")
+
+
 def only_listed(wrong: dict[int, str]) -> dict[int, str]:
     """Leave out the rows that are wrong only in what an abridged list does not carry."""
     return {
         customer_id: what
         for customer_id, what in wrong.items()
-        if not what.startswith("differs in ") or LISTED & set(what.removeprefix("differs in ").split(", "))
+        if not what.startswith(DIFFERS) or LISTED & set(differing(what))
     }

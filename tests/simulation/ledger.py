@@ -32,6 +32,16 @@ class Ledger(Outbox):
         self.changes.setdefault(change.customer.id, []).append(change)
         super().announce(change, webhooks)
 
+    def made_by_reference(self) -> dict[str, list[int]]:
+        """Give the customers that the mirror has made, by the reference that was written."""
+        made: dict[str, list[int]] = {}
+        for customer_id, changes in self.changes.items():
+            first = changes[0]
+            for reference in first.customer.reference_ids.values():
+                if first.topic == "customers/created" and reference.startswith("made-"):
+                    made.setdefault(reference, []).append(customer_id)
+        return made
+
     def left(self, delivery: Delivery) -> None:
         LEAVING.set(delivery.change.number)
         super().left(delivery)

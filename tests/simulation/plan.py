@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.oddly import NOTHING, OUT_OF_ORDER, USUAL, Chosen, Odd, drawn
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,7 +20,7 @@ class Trouble:
     """Something that begins at a time (seconds) and, unless it is a blow, ends after a while.
 
     `what`: faults (of upstream, `values` as the local Kounta takes them), skew (for good), disk, offline,
-    kill, stop, burst (many edits at once), reconcile, replay.
+    kill, stop, burst (many edits at once), reconcile, replay, write (a new customer, by the mirror).
     """
 
     what: str
@@ -49,14 +51,18 @@ class Plan:
     troubles: tuple[Trouble, ...]
     deaths: dict[str, tuple[int, ...]]
     """Process -> after how many steps of each of its first runs it is killed."""
+    odd: Odd = NOTHING
+    """What it brings of the catalogue; `settings` and `faults` have it too."""
 
 
-def plan(seed: int) -> Plan:
-    """Draw everything from the seed."""
+def plan(seed: int, chosen: Chosen = USUAL) -> Plan:
+    """Draw everything from the seed; of the catalogue's behaviours those that may be drawn."""
     chance = Random(f"plan {seed}")
     ordered = chance.random() < 0.45
     seconds = chance.uniform(25, 60)
     read_lag = chance.choice((0, 2, 5, 10))
+    odd = drawn(seed, chosen, ordered=ordered)
+    ordered = ordered and not OUT_OF_ORDER & {*odd.settings, *odd.faults}
     return Plan(
         seed=seed,
         ordered=ordered,
@@ -67,9 +73,15 @@ def plan(seed: int) -> Plan:
         read_lag=read_lag,
         sweep_seconds=chance.choice((40, 90, 21_600)),
         tick_seconds=chance.choice((5.0, 10.0, 15.0)),
-        settings=_settings(chance),
-        faults=_faults(chance, read_lag, ordered=ordered),
-        troubles=tuple(sorted(_troubles(chance, seconds, ordered=ordered), key=lambda one: one.at)),
+        settings={**_settings(chance), **odd.settings},
+        faults={**_faults(chance, read_lag, ordered=ordered), **odd.faults},
+        troubles=tuple(
+            sorted(
+                [*_troubles(chance, seconds, ordered=ordered), *_writes(seed, seconds)],
+                key=lambda one: one.at,
+            )
+        ),
+        odd=odd,
         deaths={
             name: tuple(int(chance.lognormvariate(4.5, 1.5)) + 1 for _ in range(chance.choice((0, 0, 1, 2))))
             for name in PROCESSES
@@ -160,3 +172,10 @@ def _of_people(chance: Random) -> Iterator[Trouble]:
         yield Trouble("reconcile", values={"deep": chance.random() < 0.3})
     if chance.random() < 0.2:
         yield Trouble("replay")
+
+
+def _writes(seed: int, seconds: float) -> Iterator[Trouble]:
+    """Draw what people write through the mirror, from lots of its own."""
+    chance = Random(f"writes {seed}")
+    for number in range(chance.choice((0, 0, 1, 2))):
+        yield Trouble("write", values={"reference_id": f"made-{number}"}, at=chance.uniform(0, seconds))

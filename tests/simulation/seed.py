@@ -27,7 +27,8 @@ from tests.simulation.course import Course
 from tests.simulation.disk import inline_sqlite
 from tests.simulation.judge import Broken
 from tests.simulation.loop import VirtualLoop
-from tests.simulation.plan import PROCESSES, plan
+from tests.simulation.oddly import USUAL, Chosen
+from tests.simulation.plan import PROCESSES, Plan, plan
 from tests.simulation.world import ToReceiver, World
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Outcome:
     seed: int
     broken: str = ""
     digest: str = ""
+    odd: tuple[str, ...] = ()
+    """The behaviours of the catalogue that it brought."""
     customers: int = 0
     changes: int = 0
     deliveries: int = 0
@@ -55,29 +58,35 @@ class Outcome:
 
 
 def simulate(
-    seed: int, *, keep_trace: bool = False, at_end: Callable[[Path], None] = lambda _: None
+    seed: int,
+    chosen: Chosen = USUAL,
+    *,
+    keep_trace: bool = False,
+    at_end: Callable[[Path], None] = lambda _: None,
 ) -> Outcome:
     """Run one seed. The trace is every step with its time: boiled down to a digest, and kept if asked for.
 
+    `chosen`: which behaviours of the catalogue may be drawn.
     `at_end` may look at the directory of both files, before they go.
     """
     began = time.process_time()
     random.seed(seed)  # what tenacity draws its pauses from
     outcome = Outcome(seed)
     with tempfile.TemporaryDirectory(prefix="simulation-", dir=_quick_directory()) as name, _quiet():
-        _Run(outcome, Path(name), keep_trace=keep_trace).run()
+        _Run(outcome, plan(seed, chosen), Path(name), keep_trace=keep_trace).run()
         at_end(Path(name))
     outcome.seconds = time.process_time() - began
     return outcome
 
 
 class _Run:
-    def __init__(self, outcome: Outcome, directory: Path, *, keep_trace: bool) -> None:
+    def __init__(self, outcome: Outcome, given: Plan, directory: Path, *, keep_trace: bool) -> None:
         self._outcome = outcome
         self._keep_trace = keep_trace
         self._trace = hashlib.sha256()
         self._loop: VirtualLoop | None = None
-        self._world = World(plan(outcome.seed), directory, self._seconds, self._tell)
+        outcome.odd = given.odd.names
+        self._world = World(given, directory, self._seconds, self._tell)
         if not self._world.plan.from_nothing:
             for file, schema in _schemas().items():
                 (directory / file).write_bytes(schema)

@@ -27,6 +27,7 @@ from tests.simulation.judge import Broken, Judge
 from tests.simulation.ledger import LEAVING, Ledger
 from tests.simulation.plan import PROCESSES, Plan
 from tests.simulation.process import Disk, Process
+from tests.simulation.witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -101,7 +102,9 @@ class World:
         self.ledger = Ledger(self.sandbox.faults, Random(f"outbox {given.seed}"))
         self.sandbox.company.outbox = self.ledger
         self.sandbox.deliver_to("http://receiver")
-        self.judge = Judge(directory, self.sandbox, self.ledger, ordered=given.ordered)
+        company = self.sandbox.company
+        self.witness = Witness(self.ledger, company.customers, self.sandbox.settings.client_id)
+        self.judge = Judge(directory, self.sandbox, self.ledger, self.witness, given)
 
     def epoch(self) -> float:
         """Give the time, in epoch seconds."""
@@ -251,8 +254,12 @@ class World:
             raise httpx2.ConnectError("There is no way there.", request=request)
         if self._upstream is None:
             raise httpx2.ConnectError("Upstream has not begun.", request=request)
+        asked_at, lost = self.epoch(), self.sandbox.faults.lost_access
         response = await self._upstream.handle_async_request(request)
-        if response.status_code == NOT_FOUND and self.sandbox.faults.lost_access == str(NOT_FOUND):
+        if response.is_success:
+            self.witness.note(request.url.path, response.content, asked_at, self.epoch())
+        # a slow answer comes when access may be back
+        if response.status_code == NOT_FOUND and str(NOT_FOUND) in (lost, self.sandbox.faults.lost_access):
             self.judge.note_denied(request.url.path)
         if isinstance(acting, Process):
             acting.reach("is answered")

@@ -11,11 +11,13 @@ import pytest
 from receiver.inbox import Refusal
 from receiver.signature import fingerprint
 from sync.doctor import disk
+from sync.doctor.behaviours import of_observations
 from sync.doctor.disk import of_directory, of_disk, of_file, size_text
 from sync.doctor.fields import of_fields
 from sync.doctor.finding import Outcome
 from sync.doctor.kounta import of_clock, of_credentials, of_registration
 from sync.doctor.receiving import of_processes, of_refusals, of_tokens
+from sync.mirror.observations import Observation
 from sync.mirror.unread import Unread
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -182,3 +184,18 @@ def test_what_was_refused_lately_leads_to_the_token() -> None:
 def test_a_process_may_run_elsewhere_only_on_postgresql() -> None:
     assert outcomes(of_processes(receiver=True, worker=False, shared=False)) == ["ok", "failed"]
     assert outcomes(of_processes(receiver=False, worker=True, shared=True)) == ["warning", "ok"]
+
+
+def test_what_upstream_has_shown_is_told_by_its_name() -> None:
+    seen = [
+        Observation("null-writes", 1203, NOW - timedelta(days=9), NOW - timedelta(minutes=3)),
+        Observation("gone", 1, NOW - timedelta(days=2), NOW - timedelta(days=2)),
+        Observation("later", 1, NOW, NOW),
+    ]
+    said = [one.sentence for one in of_observations(seen, NOW)]
+    assert said[0].startswith(
+        "null-writes: a write was answered with null, no body, or an HTML page; 1,203 times"
+    )
+    assert said[1].startswith("gone: a read was answered 410; once, ")
+    assert said[2].startswith("later: of another version of this program; once")
+    assert outcomes(of_observations([], NOW)) == ["ok"]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from starlette.routing import Route
 from receiver.database import inbox_of, mirror_of
 from receiver.inbox import InboxReader, InboxWriter
 from sync.alerts import Pager
+from sync.kounta import KountaError
 from sync.merge.doubts import Reason
 from sync.mirror.alerts import open_alerts, untold_alerts
 from sync.mirror.queue import doubt_every_live
@@ -92,6 +93,7 @@ def watch_of(shop: Any) -> Watch:
         engine.mirror,
         pager,
         answers=lambda: engine.kounta.successes,
+        observations=engine.kounta.observations,
         clock=engine.clock,
     )
 
@@ -430,3 +432,15 @@ async def test_a_heartbeat_that_nobody_hears_harms_nothing(watched: Any, on_call
         await watch_of(watched).beat()
     assert [line["action"] for line in log] == ["heartbeat_unheard"]
     assert watched.engine.mirror.progress.alive_at == watched.clock()
+
+
+async def test_the_heartbeat_stores_what_upstream_has_shown(quiet: Any) -> None:
+    quiet.break_down(redirects_same=1)
+    with suppress(KountaError):
+        await quiet.engine.kounta.read(quiet.ids[0])
+    assert quiet.rows("SELECT * FROM _observations") == []
+    await watch_of(quiet).beat()
+    (seen,) = quiet.rows("SELECT name, count FROM _observations")
+    assert (seen["name"], seen["count"] > 0) == ("redirects-same", True)
+    await watch_of(quiet).beat()
+    assert quiet.rows("SELECT name, count FROM _observations") == [seen]

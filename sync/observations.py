@@ -1,0 +1,14 @@
+"""What upstream has shown, kept in the mirror at a slow pace: never a write for each call."""
+
+from sync.kounta.observations import Observations
+from sync.mirror.observations import add_observations
+from sync.mirror.store import Mirror
+
+
+async def keep_observations(mirror: Mirror, observations: Observations) -> None:
+    """Store what was seen since the last time. What cannot be stored stays for the next time."""
+    seen = observations.unstored()
+    if seen:
+        counts = {name: (one.count, one.first_at, one.last_at) for name, one in seen.items()}
+        await add_observations(mirror, counts)
+        observations.stored(seen)
