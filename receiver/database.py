@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -250,9 +249,8 @@ def migrate(database: Database, script_location: str) -> None:
             ) from error
 
 
-@cache
 def scripts_of(script_location: str) -> ScriptDirectory:
-    """Read the migrations at Alembic's `script_location`, once in a process."""
+    """Read the migrations at Alembic's `script_location`."""
     from alembic.script import ScriptDirectory as Scripts
 
     return Scripts.from_config(_config(script_location))

@@ -1,4 +1,7 @@
-"""One house and one browser for all tests of this folder; each test has a page of its own."""
+"""One house for all tests of this folder, one browser for those of a module; each test has a page of its own.
+
+A browser's event loop runs as long as the browser, and no test with a loop of its own may run meanwhile.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +20,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield house
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with browsing() as browser:
         yield browser
