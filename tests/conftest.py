@@ -18,9 +18,9 @@ from receiver.inbox.schema import MIGRATIONS as OF_INBOX
 from receiver.postgresql import Schema
 from sync.mirror.store import migrate_mirror
 from tests.budget import LONG
-from tests.schemas import copy_schemas
+from tests.sharing import share
 
-copy_schemas()
+share()
 
 pytest_plugins = ["tests.scheduling", "tests.timekeeping"]
 

@@ -36,7 +36,7 @@ from receiver.database import migrate
 from receiver.inbox.schema import MIGRATIONS as OF_INBOX
 from sync.mirror.reader import MIGRATIONS as OF_MIRROR
 from tests.at import stop_the_clock
-from tests.schemas import copy_schemas
+from tests.sharing import share
 
 MOST_BYTES: Final = 1 << 20
 """A request's size; the environment is most of it."""
@@ -70,7 +70,7 @@ def import_program() -> None:
 
     for name in COMMANDS:
         app[name]
-    copy_schemas()
+    share()
     for migrations, name in ((OF_INBOX, "inbox.db"), (OF_MIRROR, "mirror.db")):
         with tempfile.TemporaryDirectory() as directory:  # the first one, which is copied
             migrate(Path(directory) / name, migrations)

@@ -24,7 +24,7 @@ def _copy(config: Config, revision: str, sql: bool = False, tag: str | None = No
     connection = config.attributes["connection"]
     place = config.get_main_option("script_location") or ""
     ours = place.startswith(("receiver:", "sync:"))
-    if not ours or connection.dialect.name != "sqlite" or _is_made(connection):
+    if not ours or revision != "head" or connection.dialect.name != "sqlite" or _is_made(connection):
         _upgrade(config, revision, sql, tag)
         return
     file = connection.connection.driver_connection

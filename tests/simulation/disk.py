@@ -10,17 +10,16 @@ import asyncio
 import sqlite3
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from unittest.mock import patch
 
 import aiosqlite
 from sqlalchemy import Engine, event
-from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import Pool
-from sqlalchemy.util import LRUCache
 
 from receiver.ownership import Ownership
+from tests.sharing import share_statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -86,9 +85,9 @@ _TURNS = frozenset({"execute", "executemany", "commit"})
 @contextmanager
 def inline_sqlite() -> Iterator[None]:
     """Let every engine work in the loop's thread, and tell the acting process of each step."""
+    share_statements()  # each simulated process has new engines, for the same statements
     listeners: list[tuple[type, str, Callable[..., None]]] = [
         (Engine, "do_connect", _carry_inline),
-        (Engine, "engine_connect", _share_compiled),
         (Engine, "begin", _on_begin),
         (Engine, "commit", _on_commit),
         (Engine, "before_cursor_execute", _on_statement),
@@ -97,37 +96,11 @@ def inline_sqlite() -> Iterator[None]:
     for target, name, listener in listeners:
         event.listen(target, name, listener)
     try:
-        with _known_locks(), _equal_dialects():
+        with _known_locks():
             yield
     finally:
         for target, name, listener in listeners:
             event.remove(target, name, listener)
-
-
-_COMPILED: Final = LRUCache[Any, Any](2000)
-"""What was compiled in this process: each simulated one has new engines, for the same statements."""
-
-
-@contextmanager
-def _equal_dialects() -> Iterator[None]:
-    """Let all engines find what another one has compiled: the dialect is part of the key."""
-
-    def is_same(self: SQLiteDialect_aiosqlite, other: object) -> bool:
-        return type(self) is type(other)
-
-    def same_hash(self: SQLiteDialect_aiosqlite) -> int:
-        return hash(type(self).__name__)
-
-    with (
-        patch.object(SQLiteDialect_aiosqlite, "__eq__", is_same),
-        patch.object(SQLiteDialect_aiosqlite, "__hash__", same_hash),
-    ):
-        yield
-
-
-def _share_compiled(connection: Connection) -> None:
-    if connection.dialect.is_async:
-        connection.engine._compiled_cache = _COMPILED
 
 
 @contextmanager
