@@ -204,7 +204,10 @@ async def test_whoever_stops_between_two_rows_keeps_no_log_growing(
         assert await busy.mirror.store.truncate_log()
     else:
         with psycopg.connect(busy.place.url) as server:
-            open_now = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'"
+            open_now = (
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE state LIKE 'idle in%' AND datname = current_database()"
+            )
             assert server.execute(open_now).fetchall() == [(0,)]
     assert (next(customers).id, next(changes).seq) == (2, 2)
 

@@ -19,8 +19,10 @@ from sync.mirror.export import export_customers
 from sync.mirror.reporting import ROLE, make_role
 from tests import cafe
 from tests.cafe import Recipe, trimmed
+from tests.clock import NOON
 
 REPORTER = "anna"
+CHECKOUT = str(Path(__file__).parents[3])
 
 
 @pytest.fixture
@@ -44,13 +46,20 @@ def desk(furnished: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def printed(desk: Path, recipe: Recipe, **environment: str) -> str:
-    """Run a recipe in its language, and give what it prints."""
-    command = (sys.executable, "-W", "error", "-c") if recipe.language == "python" else ("bash", "-euc")
+    """Run a recipe in its language, at the time of the house, and give what it prints."""
+    at = ("-m", "tests.at", NOON.isoformat())
+    command = (sys.executable, "-W", "error", *at, "-c") if recipe.language == "python" else ("bash", "-euc")
     process = await asyncio.create_subprocess_exec(
         *command,
         recipe.program,
         cwd=desk,
-        env={"PATH": os.environ["PATH"], "HOME": str(desk), "LANG": "C.UTF-8", **environment},
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(desk),
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": CHECKOUT,
+            **environment,
+        },
         stdout=PIPE,
         stderr=PIPE,
     )
