@@ -41,9 +41,9 @@ LONG_AGO: Final = -(10**9)
 TIMING: Final = Timing(
     read_lag=timedelta(seconds=5), pause=timedelta(seconds=1), longest_pause=timedelta(seconds=8)
 )
-"""A read lag of 5 s, whatever the default is: the times of the worlds (`World.lags` above all) are made for it.
+"""A read lag of 5 s, whatever the default is: the times of the worlds (`World.lags`) are made for it.
 
-With a longer one every read waits until the short histories of the worlds are over, and no rule is needed.
+With a longer one every read waits until these short histories are over, and no rule is needed.
 """
 READ_AFTER: Final = int(TIMING.read_after.total_seconds() * 1000)
 SUBSCRIPTION: Final = Subscription.of(["email", "phone"])
