@@ -36,6 +36,7 @@ LARGEST_BODY: Final = 16 * 1024 * 1024
 _CONNECT_SECONDS: Final = 10.0
 _OK: Final = 200
 _REDIRECTS: Final = 300
+_REFUSALS: Final = 400
 _FAILURES: Final = 500
 _TOO_MANY: Final = 429
 
@@ -288,9 +289,12 @@ class Connection:
 
 
 def _may_have_been_done(error: KountaError) -> bool:
-    """Whether what was asked for may have been done: no answer, a failure of theirs, an unreadable yes."""
+    """Whether what was asked for may have been done: no answer, a failure of theirs, an unreadable yes.
+
+    Or a redirect: upstream documents none for a write, and one may well follow what was done.
+    """
     status = error.status
-    return not error.unsent and (status is None or status >= _FAILURES or _OK <= status < _REDIRECTS)
+    return not error.unsent and (status is None or status >= _FAILURES or _OK <= status < _REFUSALS)
 
 
 def _too_slow(status: int | None, seconds: float) -> KountaUnavailable:

@@ -100,7 +100,8 @@ def test_an_attribute_that_is_not_subscribed_never_reaches_the_record(
 
 
 # What is noted nowhere but in the doubt, where a customer may have no record, has a due time that stands.
-REASONS = sorted(set(Reason) - {Reason.FAILED, Reason.UNLISTED})
+NOTED_HERE_ALONE = sorted({Reason.FAILED, Reason.UNREADABLE, Reason.SAID_DELETED, Reason.UNLISTED})
+REASONS = sorted(set(Reason) - set(NOTED_HERE_ALONE))
 
 
 @given(st.lists(st.tuples(st.sampled_from(REASONS), st.integers(0, 60), st.booleans()), min_size=1))
@@ -115,3 +116,25 @@ def test_a_doubt_is_never_postponed_nor_weakened_and_its_revision_always_rises(
             assert doubt.priority <= known.priority
             assert (doubt.revision, doubt.born) == (revision, known.born)
         known = doubt
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(Reason)), st.integers(0, 60)), max_size=6),
+    st.sampled_from(NOTED_HERE_ALONE),
+    st.sampled_from(REASONS),
+)
+def test_the_due_time_of_what_only_the_doubt_notes_stands(
+    raised: list[tuple[Reason, int]], noted_here_alone: Reason, other: Reason
+) -> None:
+    known: Doubt | None = None
+    for revision, (reason, seconds) in enumerate(raised, start=1):
+        known = raise_doubt(known, 7, reason, NOON + timedelta(seconds=seconds), revision)
+    last = NOON + timedelta(seconds=90)
+
+    doubt = raise_doubt(known, 7, noted_here_alone, last, 90)
+
+    assert doubt.due_at == last
+    if known is not None:
+        assert doubt.priority <= known.priority
+    if doubt.reason is noted_here_alone:
+        assert raise_doubt(doubt, 7, other, NOON, 91).due_at == last

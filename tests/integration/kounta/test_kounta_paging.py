@@ -328,6 +328,17 @@ async def test_whoever_takes_customers_one_by_one_is_told_of_an_item_that_is_non
         await anext(customers)
 
 
+async def test_a_page_of_items_that_only_name_their_customers_is_part_of_the_walk(
+    upstream: Any, kounta: Kounta
+) -> None:
+    garbled = b'[{"id": 1, "first_name": nope}, {"id": 2, "first_name": nope}, {"first_name": nope}]'
+    upstream.answer(LIST, garbled, X_Next_Page=f"{upstream.url}{LIST}?page=1")
+    upstream.answer(f"{LIST}?page=1", listed(3))
+    first, second = await walked(kounta)
+    assert (first.customers, [item.customer_id for item in first.unreadable]) == ([], [1, 2, None])
+    assert [customer.id for customer in second.customers] == [3]
+
+
 @pytest.mark.parametrize("items", [[{"id": "x"}], [{}, 5], {"id": 1}])
 async def test_a_page_without_one_customer_is_an_error(upstream: Any, kounta: Kounta, items: Any) -> None:
     upstream.answer(LIST, items)

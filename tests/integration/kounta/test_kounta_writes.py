@@ -204,6 +204,65 @@ async def test_an_older_twin_that_this_client_made_is_not_taken_for_the_new_one(
         assert created(sandbox) == 2
 
 
+class Redirects(httpx2.AsyncHTTPTransport):
+    """A network on which the first creation is answered with a redirect, whether upstream made it or not."""
+
+    def __init__(self, status: int, *, made: bool) -> None:
+        super().__init__()
+        self._status, self._made = status, made
+        self.sent = 0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.method != "POST":
+            return await super().handle_async_request(request)
+        self.sent += 1
+        if self.sent > 1:
+            return await super().handle_async_request(request)
+        if self._made:
+            await (await super().handle_async_request(request)).aread()
+        return httpx2.Response(self._status, headers={"Location": f"{request.url}?again"}, request=request)
+
+
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("status", [301, 303, 307])
+async def test_a_creation_that_is_answered_with_a_redirect_is_looked_up(*, made: bool, status: int) -> None:
+    sandbox = Sandbox(Settings(requests_per_minute=100_000), seed=7)
+    network = Redirects(status, made=made)
+    async with (
+        serving(sandbox) as url,
+        Kounta(
+            5678,
+            auth=BasicAuth("sandbox-client", "sandbox-secret"),
+            api_url=url,
+            budget=Budget.endless(),
+            retries=Retries.sleepless(),
+            transport=network,
+        ) as kounta,
+    ):
+        jamie = await kounta.create(first_name="Jamie", phone="1", reference_id="ABC123")
+        assert [one.id for one in sandbox.company.customers] == [jamie.id]
+        assert network.sent == 2 - made
+
+
+async def test_a_redirect_of_a_creation_that_nothing_can_tell_of_leaves_its_fate_unknown() -> None:
+    network = Redirects(302, made=True)
+    sandbox = Sandbox(Settings(requests_per_minute=100_000), seed=7)
+    async with (
+        serving(sandbox) as url,
+        Kounta(
+            5678,
+            auth=BasicAuth("sandbox-client", "sandbox-secret"),
+            api_url=url,
+            budget=Budget.endless(),
+            retries=Retries.sleepless(),
+            transport=network,
+        ) as kounta,
+    ):
+        with pytest.raises(KountaError, match="a redirect where none is documented") as caught:
+            await kounta.create(first_name="Jamie", phone="02 8765 4321")
+        assert (caught.value.fate_unknown, network.sent) == (True, 1)
+
+
 @pytest.mark.parametrize("made", [True, False])
 async def test_two_who_have_everything_leave_the_fate_unknown(*, made: bool) -> None:
     twin: dict[str, Any] = {"first_name": "Jamie", "phone": "1", "reference_id": "ABC123"}

@@ -43,6 +43,8 @@ class Twist(httpx2.AsyncHTTPTransport):
         """Customer -> what a read of it is answered; None: as ever."""
         self.items: dict[int, dict[str, Any] | None] = {}
         """Customer -> fields that its item of the list has, too; None: it is not listed."""
+        self.garbled: set[int] = set()
+        """Customers whose items of the list are no JSON, but for their ids."""
         self.asked: list[str] = []
         """The paths that were asked for."""
 
@@ -54,7 +56,7 @@ class Twist(httpx2.AsyncHTTPTransport):
             if given is not None:
                 return given
         response = await super().handle_async_request(request)
-        if not self.items or not request.url.path.endswith("/customers.json"):
+        if not (self.items or self.garbled) or not request.url.path.endswith("/customers.json"):
             return response
         page = json.loads(await response.aread())
         kept = [
@@ -63,7 +65,11 @@ class Twist(httpx2.AsyncHTTPTransport):
             if self.items.get(item["id"], {}) is not None
         ]
         headers = {name: value for name, value in response.headers.items() if name.startswith("x-")}
-        return httpx2.Response(response.status_code, headers=headers, json=kept)
+        items = ", ".join(
+            f'{{"id": {item["id"]}, "first_name": nope}}' if item["id"] in self.garbled else json.dumps(item)
+            for item in kept
+        )
+        return httpx2.Response(response.status_code, headers=headers, content=f"[{items}]".encode())
 
 
 def answered(status: int, body: object = None, **headers: str) -> Callable[[httpx2.Request], httpx2.Response]:

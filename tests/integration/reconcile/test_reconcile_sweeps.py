@@ -15,6 +15,7 @@ from sync.mirror.schema import SWEEPS
 from sync.reconcile.report import Report
 from sync.reconcile.sweep import RESUMABLE, ForeignListError, GaveWayError
 from sync.sandbox import Sandbox, Settings
+from sync.worker import Worker
 
 
 async def stop_after(shop: Any, pages: int, monkeypatch: pytest.MonkeyPatch, *, anew: bool = False) -> None:
@@ -333,6 +334,76 @@ async def test_a_list_that_ends_too_early_is_not_complete_and_nobody_is_missing(
     assert (await quiet.engine.sweeper.sweep("schedule")).listed == 60
 
 
+async def test_after_an_incomplete_list_the_worker_waits_nine_times_as_long_as_its_walk_took(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, mirror = Worker(quiet.engine), quiet.engine.mirror
+    quiet.skip(quiet.engine.settings.sweep_seconds)
+    lists = quiet.engine.kounta.calls_by_kind["list"]
+    take = type(quiet.engine.sweeper)._take
+
+    async def take_slowly(self: Any, *what: Any) -> None:
+        quiet.skip(20)
+        await take(self, *what)
+
+    async def sweep_in_vain() -> int:
+        with pytest.raises(IncompleteListError, match=r"ended after . of 3 pages"):
+            await worker._sweep_if_due()
+        return int(quiet.engine.kounta.calls_by_kind["list"] - lists)
+
+    with monkeypatch.context() as cut:
+        cut_list(cut, 2)
+        cut.setattr(type(quiet.engine.sweeper), "_take", take_slowly)
+        assert await sweep_in_vain() == 2
+        quiet.skip(9 * 2 * 20 - 1)
+        assert await sweep_in_vain() == 2  # nothing was asked for, and the reason is told all the same
+        quiet.skip(1)
+        assert await sweep_in_vain() > 2
+    again_at = worker._sweeps_again_at
+    assert again_at is not None
+    assert not await waiting_doubts(mirror)
+    quiet.skip((again_at - quiet.clock()).total_seconds() + 1)
+    assert await worker._sweep_if_due()
+    assert (await quiet.newest_sweep()).complete
+    assert not await worker._sweep_if_due()
+
+
+async def test_the_pause_after_an_incomplete_list_is_no_longer_than_that_between_two_sweeps(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(quiet.engine)
+    between = quiet.engine.settings.sweep_seconds
+    quiet.skip(between)
+    take = type(quiet.engine.sweeper)._take
+
+    async def take_slowly(self: Any, *what: Any) -> None:
+        quiet.skip(between)
+        await take(self, *what)
+
+    with monkeypatch.context() as cut:
+        cut_list(cut, 2)
+        cut.setattr(type(quiet.engine.sweeper), "_take", take_slowly)
+        with pytest.raises(IncompleteListError):
+            await worker._sweep_if_due()
+    quiet.skip(between - 1)
+    with pytest.raises(IncompleteListError):
+        await worker._sweep_if_due()
+    quiet.skip(1)
+    assert await worker._sweep_if_due()
+
+
+async def test_a_sweep_that_a_person_asks_for_does_not_wait_after_an_incomplete_list(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(quiet.engine)
+    quiet.skip(quiet.engine.settings.sweep_seconds)
+    with monkeypatch.context() as cut:
+        cut_list(cut, 2)
+        with pytest.raises(IncompleteListError):
+            await worker._sweep_if_due()
+    assert (await quiet.reconcile()).listed == 60
+
+
 async def test_a_sweep_that_goes_on_knows_how_many_pages_it_has_met(
     quiet: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +456,28 @@ async def test_another_companys_list_is_not_taken_over(quiet: Any, customers: in
         await quiet.reconcile()
     figures = await quiet.figures()
     assert (figures.live, figures.deleted, figures.held_deletes, figures.doubts) == (60, 0, 0, {})
+
+
+@pytest.mark.parametrize("way", ["garbled", "of another company"])
+async def test_items_that_cannot_be_used_make_no_list_another_companys(quiet: Any, way: str) -> None:
+    known = list(quiet.ids)
+    for number in range(40):
+        quiet.create(email=f"import{number}@kounta.example")
+    if way == "garbled":
+        quiet.twist.garbled = set(known)
+    else:
+        quiet.twist.items = {one: {"company_id": 999} for one in known}
+    report = await quiet.reconcile()
+    assert (report.listed, report.created) == (100, 40)
+    assert {row["id"] for row in quiet.rows("SELECT id FROM customers")} > set(quiet.ids) - set(known)
+
+
+async def test_garbled_items_of_another_companys_list_are_not_known(quiet: Any) -> None:
+    rebuild_as_another_company(quiet, 60)
+    quiet.twist.garbled = set(quiet.ids[:30])
+    with pytest.raises(ForeignListError):
+        await quiet.reconcile()
+    assert (await quiet.figures()).live == 60
 
 
 @pytest.mark.parametrize("order", ["id", "newest", "name"])
