@@ -169,7 +169,9 @@ def _assemble(
 ) -> Engine:
     timing = settings.timing
     lens = Lens(settings.company_id, settings.subscription, timing.window)
-    deletions = Deletions(mirror, kounta, settings.brake, timing=timing, clock=clock)
+    deletions = Deletions(
+        mirror, kounta, settings.brake, subscription=settings.subscription, timing=timing, clock=clock
+    )
     sweeper = Sweeper(mirror, kounta, settings.brake, lens=lens, timing=timing, clock=clock)
     verifier = Verifier(mirror, kounta, deletions, lens=lens, timing=timing, clock=clock)
     return Engine(

@@ -12,13 +12,18 @@ from sync.mirror.schema import CHANGES, CUSTOMERS, HELD_DELETES, STATUS
 
 @dataclass(frozen=True, slots=True)
 class HeldDelete:
-    """One customer that was missing at `missing_at`; `live` while the mirror still shows it."""
+    """One customer that was missing at `missing_at`; `live` while the mirror still shows it.
+
+    One without a record is neither live nor `known`: only a delivery or a list has named it.
+    """
 
     customer_id: int
     missing_at: datetime
     live: bool
     why: str | None = None
     """Why a person has to decide; None: it answered 404, or what is as good, and waits for the brake."""
+    known: bool = True
+    """Whether the mirror has a record of it."""
 
 
 async def held_deletes(mirror: MirrorReader) -> list[HeldDelete]:
@@ -29,6 +34,7 @@ async def held_deletes(mirror: MirrorReader) -> list[HeldDelete]:
             HELD_DELETES.c.missing_at,
             CUSTOMERS.c.deleted_at,
             HELD_DELETES.c.why,
+            CUSTOMERS.c.id,
         )
         .join_from(
             HELD_DELETES,
@@ -37,6 +43,7 @@ async def held_deletes(mirror: MirrorReader) -> list[HeldDelete]:
                 CUSTOMERS.c.company_id == HELD_DELETES.c.company_id,
                 CUSTOMERS.c.id == HELD_DELETES.c.customer_id,
             ),
+            isouter=True,
         )
         .where(HELD_DELETES.c.company_id == mirror.company_id)
         .order_by(HELD_DELETES.c.missing_at, HELD_DELETES.c.customer_id)
@@ -44,8 +51,8 @@ async def held_deletes(mirror: MirrorReader) -> list[HeldDelete]:
     async with mirror.reading() as connection:
         rows = (await connection.execute(statement)).all()
     return [
-        HeldDelete(customer_id, missing_at, deleted_at is None, why)
-        for customer_id, missing_at, deleted_at, why in rows
+        HeldDelete(customer_id, missing_at, known is not None and deleted_at is None, why, known is not None)
+        for customer_id, missing_at, deleted_at, why, known in rows
     ]
 
 

@@ -13,10 +13,12 @@ import structlog
 
 from sync.kounta import Kounta, KountaAccessLost, Page
 from sync.merge.contested import STILL_LISTED, keep_listed
-from sync.merge.decisions import accept_missing
+from sync.merge.customers import Subscription
+from sync.merge.decisions import accept_missing, accept_missing_unknown
 from sync.merge.deleted import says_deleted
 from sync.merge.doubts import Reason, Timing, is_fenced
 from sync.merge.snapshots import Source
+from sync.mirror.batch import Batch
 from sync.mirror.deletions import HeldDelete, deletions_since, held_deletes, live_customers
 from sync.mirror.store import Mirror
 from sync.reconcile.drift import count_repair
@@ -62,6 +64,8 @@ class Missing:
     sent: int
     first_at: datetime | None = None
     """When the first of the reads was answered that say so; None: this one."""
+    bears: bool = False
+    """Of a customer without a record: whether a delivery proves that there was such a customer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,14 @@ class Deletions:
         kounta: Kounta,
         brake: Brake,
         *,
+        subscription: Subscription,
         timing: Timing,
         clock: Callable[[], datetime],
     ) -> None:
         self._mirror = mirror
         self._kounta = kounta
         self._brake = brake
+        self._subscription = subscription
         self._timing = timing
         self._clock = clock
         self._missing: dict[int, Missing] = {}
@@ -220,8 +226,9 @@ class Deletions:
             now = self._clock()
             async with self._mirror.batch([one.customer_id for one in part], now) as batch:
                 for one in part:
-                    reason = Reason.CONTRADICTED if one.live else Reason.CONFIRMATION
-                    batch.doubt(one.customer_id, reason, now)
+                    batch.doubt(
+                        one.customer_id, _reason_to_read(one, self._missing.get(one.customer_id)), now
+                    )
 
     async def _apply(self, going: Sequence[HeldDelete]) -> frozenset[int]:
         deleted: set[int] = set()
@@ -232,8 +239,11 @@ class Deletions:
                 for customer_id in ids:
                     record = batch.records.get(customer_id)
                     missing = self._missing[customer_id]
-                    if record is None or customer_id in batch.doubts:
+                    if customer_id in batch.doubts:
                         continue  # it is to be read again in any case
+                    if record is None:
+                        self._settle_unknown(batch, customer_id, missing)
+                        continue
                     if is_fenced(
                         record,
                         None,
@@ -253,6 +263,15 @@ class Deletions:
                         deleted.add(customer_id)
         return frozenset(deleted)
 
+    def _settle_unknown(self, batch: Batch, customer_id: int, missing: Missing) -> None:
+        """Let go of a customer without a record; a tombstone stays of one that a delivery has proven."""
+        if missing.bears:
+            decision = accept_missing_unknown(
+                customer_id, self._subscription, arrived_at=missing.answered_at, position=missing.position
+            )
+            batch.decide(decision, source=Source.VERIFICATION, at=self._clock())
+        batch.settle(customer_id)
+
     def _tell(self, held: int, undecided: int, recent: int, limit: int) -> None:
         """Say how many are held, once for each number; `undecided`: those that a person has to decide on."""
         if held and held != self._told[0]:
@@ -268,3 +287,9 @@ class Deletions:
                 action="deletes_held",
             )
         self._told = (held, undecided)
+
+
+def _reason_to_read(one: HeldDelete, missing: Missing | None) -> Reason:
+    if one.known:
+        return Reason.CONTRADICTED if one.live else Reason.CONFIRMATION
+    return Reason.FAILED if missing is not None and missing.bears else Reason.UNREADABLE

@@ -388,12 +388,20 @@ class Sweeper:
             after = ids[-1]
 
     async def _doubt_unknown(self, walk: _Walk) -> None:
-        """Doubt again who is in doubt without a record and was not listed: nothing else fences a read."""
+        """Doubt again who is in doubt without a record and was not listed: nothing else fences a read.
+
+        One that was due before the list was asked for is due now, which says that this list bears out that
+        it is gone; of another, something was heard so late that the list may not have shown it.
+        """
         ids = [id_ for id_ in await unknown_in_doubt(self._mirror) if id_ not in walk.unreadable]
         for start in range(0, len(ids), AT_ONCE):
             part = ids[start : start + AT_ONCE]
             now = self._clock()
             async with self._mirror.batch(part, now) as batch:
                 for customer_id in part:
-                    if customer_id in batch.doubts and customer_id not in batch.records:
-                        batch.doubt(customer_id, Reason.UNLISTED, now + self._timing.read_after)
+                    doubt = batch.doubts.get(customer_id)
+                    if doubt is None or customer_id in batch.records:
+                        continue
+                    shown = doubt.due_at <= walk.row.started_at
+                    due_at = now if shown else now + self._timing.read_after
+                    batch.doubt(customer_id, Reason.UNLISTED, due_at)

@@ -19,8 +19,8 @@ from sync.kounta import (
     Read,
 )
 from sync.merge.contested import STILL_LISTED, is_borne_out, keep_listed
-from sync.merge.decisions import accept, accept_missing_unknown, changed_columns, is_change, merge
-from sync.merge.doubts import BEARS_TOMBSTONE, Doubt, Reason, Timing, is_fenced
+from sync.merge.decisions import accept, changed_columns, is_change, merge
+from sync.merge.doubts import BEARS_TOMBSTONE, NOTED_HERE_ALONE, Doubt, Reason, Timing, is_fenced
 from sync.merge.records import Record
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
@@ -197,7 +197,7 @@ class Verifier:
     ) -> tuple[Outcome, str]:
         """Let the answer do what it may; return what came of it, and why if that is a failure."""
         customer_id = read_for.customer_id
-        complete = None if read.customer is None else await newest_sweep(self._mirror, complete=True)
+        complete = await newest_sweep(self._mirror, complete=True)
         async with self._mirror.batch([customer_id], self._clock()) as batch:
             if customer_id in batch.erased:
                 self._missed.pop(customer_id, None)
@@ -210,7 +210,7 @@ class Verifier:
             if read.customer is None:
                 if self._is_still_listed(batch, customer_id):
                     return Outcome.FAILED, self._keep_listed(batch, customer_id)
-                return self._miss(batch, read_for, read, seen, sampled=sampled), ""
+                return self._miss(batch, read_for, read, seen, complete, sampled=sampled), ""
             if self._needs_second_look(batch, customer_id, read, complete):
                 return self._look_again(batch, customer_id, read), ""
             return self._accept(batch, read.customer, read, seen, sampled=sampled), ""
@@ -261,7 +261,16 @@ class Verifier:
         batch.settle(customer.id)
         return outcome_of(decision, record)
 
-    def _miss(self, batch: Batch, read_for: Doubt, read: Read, seen: Progress, *, sampled: bool) -> Outcome:
+    def _miss(
+        self,
+        batch: Batch,
+        read_for: Doubt,
+        read: Read,
+        seen: Progress,
+        complete: SweepRow | None,
+        *,
+        sampled: bool,
+    ) -> Outcome:
         customer_id = read_for.customer_id
         record, doubt = batch.records.get(customer_id), batch.doubts.get(customer_id)
         self._back.pop(customer_id, None)
@@ -272,20 +281,33 @@ class Verifier:
             self._missed[customer_id] = read
             return self._miss_first(batch, record, doubt)
         first = self._missed.pop(customer_id, read)
+        missing = Missing(
+            read.asked_at, read.answered_at, seen.position, seen.revision, read.sent, first.answered_at
+        )
         if record is not None:
             batch.hold_delete(customer_id, read.answered_at)
-            missing = Missing(
-                read.asked_at, read.answered_at, seen.position, seen.revision, read.sent, first.answered_at
-            )
             self._deletions.note_missing(customer_id, missing)
             return Outcome.MISSING if record.deleted_at is None else Outcome.GONE
-        if doubt is not None and doubt.reason in BEARS_TOMBSTONE:
-            decision = accept_missing_unknown(
-                customer_id, self._lens.subscription, arrived_at=read.answered_at, position=seen.position
-            )
-            batch.decide(decision, source=Source.VERIFICATION, at=self._clock())
-        batch.settle(customer_id)
+        if doubt is None or doubt.reason not in NOTED_HERE_ALONE:
+            batch.settle(customer_id)  # a person asked about a number: no delivery and no list has named it
+            return Outcome.UNKNOWN
+        if not was_missed and not self._is_left_out(doubt, complete):
+            self._missed[customer_id] = read
+            self._ask_again(batch, customer_id, doubt.reason, asked=doubt.asked)
+            return Outcome.FENCED
+        missing = replace(missing, bears=doubt.reason in BEARS_TOMBSTONE)
+        batch.hold_delete(customer_id, read.answered_at)
+        self._deletions.note_missing(customer_id, missing)
         return Outcome.UNKNOWN
+
+    def _is_left_out(self, doubt: Doubt, complete: SweepRow | None) -> bool:
+        """Return whether a complete sweep bears out that a customer without a record is gone.
+
+        Whoever such a sweep could have shown and did not list is due at its end, and not later.
+        """
+        if complete is None or complete.finished_at is None:
+            return False
+        return doubt.due_at <= complete.finished_at
 
     def _is_still_listed(self, batch: Batch, customer_id: int) -> bool:
         """Return whether a list that was asked for after an earlier read of this kind has the customer."""
@@ -304,12 +326,14 @@ class Verifier:
 
     def _miss_first(self, batch: Batch, record: Record, doubt: Doubt | None) -> Outcome:
         """Ask again for a customer that no list has left out: access may be lost for a moment."""
-        now = self._clock()
-        batch.records[record.customer_id] = replace(record, read_at=now)
+        batch.records[record.customer_id] = replace(record, read_at=self._clock())
         asked = doubt is not None and doubt.asked
-        batch.settle(record.customer_id)
-        batch.doubt(record.customer_id, Reason.CONTRADICTED, now + self._timing.read_after, asked=asked)
+        self._ask_again(batch, record.customer_id, Reason.CONTRADICTED, asked=asked)
         return Outcome.FENCED
+
+    def _ask_again(self, batch: Batch, customer_id: int, reason: Reason, *, asked: bool) -> None:
+        batch.settle(customer_id)
+        batch.doubt(customer_id, reason, self._clock() + self._timing.read_after, asked=asked)
 
     def _fence(self, batch: Batch, customer_id: int, read: Read, seen: Progress) -> Outcome:
         now = self._clock()

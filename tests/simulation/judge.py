@@ -271,7 +271,8 @@ class Judge:
             _, customer_id, verdict, reason, applied_at, as_of = ruled[name]
             at, known = before.get(customer_id, ("", None))
             if verdict in {"applied", "stale"} and at == applied_at and known is not None:
-                stamp = datetime.fromisoformat(json.loads(body.decode(errors="replace"))["updated_at"])
+                said = json.loads(body.decode(errors="replace"), strict=False)
+                stamp = datetime.fromisoformat(said["updated_at"])
                 apart = abs(stamp - datetime.fromisoformat(known))
                 if apart.total_seconds() <= WINDOW_SECONDS and reason != "ambiguous":
                     raise Broken(f"delivery {name} lies {apart} from the one before: {verdict}, {reason}")

@@ -14,19 +14,10 @@ if TYPE_CHECKING:
 
     from sync.sandbox.catalogue import Behaviour
 
-NOT_YET: frozenset[str] = frozenset(
-    {
-        *("garbled-bodies", "nameless-bodies", "empty-object-as-list", "holes-as-object", "none-as-text"),
-        *("numbers-for-text", "volatile-fields", "gone", "deleted-flags", "false-flags", "redirects-same"),
-        *("poor-reads",),
-    }
-)
+NOT_YET: frozenset[str] = frozenset()
 """Behaviours that the product cannot survive yet: only `--only` draws them."""
-BROKEN_YET: frozenset[int] = frozenset({18})
-"""Seeds that find a fault of the product that is not repaired yet.
-
-18: one 404 while access is lost, after a delivery that could not be read, makes a tombstone without proof.
-"""
+BROKEN_YET: frozenset[int] = frozenset()
+"""Seeds that find a fault of the product that is not repaired yet."""
 ALONE, MIXED = 0.35, 0.35
 """Shares of the seeds with one behaviour, and with several."""
 OF_MIXED = 0.12
