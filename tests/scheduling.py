@@ -30,7 +30,7 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no typ
         return next((shared for start, shared in TOGETHER.items() if nodeid.startswith(start)), nodeid)
 
 
-@pytest.hookimpl
+@pytest.hookimpl(optionalhook=True)  # one runs tests without xdist, too
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling | None:
     """Take the place of `--dist load`."""
     return Scheduling(config, log) if config.getvalue("dist") == "load" else None
