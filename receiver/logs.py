@@ -48,7 +48,27 @@ def _rendering(for_a_person: bool) -> list[structlog.typing.Processor]:  # noqa:
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if for_a_person:
         return [strip, structlog.dev.ConsoleRenderer()]
-    return [strip, structlog.processors.format_exc_info, _named, structlog.processors.JSONRenderer()]
+    return [strip, _traced, _named, structlog.processors.JSONRenderer()]
+
+
+def _traced(
+    logger: structlog.typing.WrappedLogger, method: str, line: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Write out the error of a line, and leave out what an error in its chain keeps out of logs."""
+    given = line.get("exc_info")
+    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
+    waiting = [error or (sys.exc_info()[1] if given else None)]
+    line = structlog.processors.format_exc_info(logger, method, line)
+    seen: set[int] = set()
+    while waiting:
+        error = waiting.pop()
+        if error is None or id(error) in seen:
+            continue
+        seen.add(id(error))
+        if hasattr(error, "for_log"):
+            line["exception"] = line["exception"].replace(str(error), error.for_log())
+        waiting += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
+    return line
 
 
 def _named(

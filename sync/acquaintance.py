@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from sync.kounta import Kounta, KountaError
+from sync.kounta import Kounta, KountaError, for_log
 from sync.merge.doubts import SWEEP
 from sync.mirror.companies import KnownCompany, keep_company, keep_days, known_company
 from sync.mirror.days import zone_named
@@ -43,7 +43,8 @@ class Acquaintance:
             company = await self._kounta.company(priority=SWEEP)
         except KountaError as error:
             _log.warning(
-                f"Kounta did not tell the company's name and time zone: {error}", action="company_not_read"
+                f"Kounta did not tell the company's name and time zone: {for_log(error)}",
+                action="company_not_read",
             )
             return
         if company.id != self._mirror.company_id:

@@ -38,7 +38,7 @@ from sync.console.pages.routes import page_routes
 from sync.console.serving import serving
 from sync.engine import open_engine, utc_now
 from sync.inbox import InboxView
-from sync.kounta import KountaError
+from sync.kounta import KountaError, for_log
 from sync.merge.snapshots import Lens
 from sync.mirror.lease import lease_over
 from sync.mirror.store import OWNER, BusyElsewhere, LeaseLostError, Mirror, MirrorStore
@@ -348,7 +348,7 @@ async def _applier_of(settings: WorkerSettings, store: MirrorStore) -> Applier:
 
 
 def _tell_failure(company_id: int, error: Exception) -> None:
-    sentence = f"The work for company {company_id} has ended; it begins anew: {error}"
+    sentence = f"The work for company {company_id} has ended; it begins anew: {for_log(error)}"
     told = _log.warning if store_failed(error) else _log.exception
     told(sentence, action="company_failed", company_id=company_id)
 

@@ -19,7 +19,7 @@ from sync.console.samples import SAMPLE_SECONDS, sample
 from sync.engine import Engine
 from sync.gaps import Gaps
 from sync.inbox import InboxView
-from sync.kounta import IncompleteListError, KountaAccessLost, KountaError, KountaThrottled
+from sync.kounta import IncompleteListError, KountaAccessLost, KountaError, KountaThrottled, for_log
 from sync.losses import LOSSES, Owed, owed
 from sync.merge.doubts import AHEAD, SWEEP, Reason
 from sync.mirror.gaps import note_losses_swept
@@ -59,7 +59,7 @@ class LoopBrokenError(MirrorError):
     """A fault of this program has ended one of the worker's loops."""
 
     def __init__(self, loop: str, error: Exception) -> None:
-        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        reason = for_log(getattr(error, "orig", None) or error).partition("\n")[0]
         super().__init__(
             f"A fault of this program has ended the worker, in its loop {loop!r} "
             f"({type(error).__name__}: {reason}). The log says where; nothing that was delivered is lost."
@@ -358,7 +358,7 @@ class Worker:
         since = engine.mirror.progress.upstream_failure_since or engine.clock()
         shown = next(iter(self._failures.values()))
         await engine.mirror.note(upstream_failure=shown, upstream_failure_since=since)
-        _log.warning(str(error), action="upstream_refused", loop=name)
+        _log.warning(for_log(error), action="upstream_refused", loop=name)
         if isinstance(error, KountaThrottled) and error.retry_at is not None:
             return min(max(error.retry_at - engine.clock(), timedelta(seconds=1)), LONGEST_PAUSE)
         self._refusals[name] += 1

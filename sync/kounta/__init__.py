@@ -11,6 +11,7 @@ from sync.kounta.errors import (
     KountaThrottled,
     KountaUnavailable,
     KountaWrongShape,
+    for_log,
 )
 from sync.kounta.fields import AddressFields, Fields
 from sync.kounta.lookups import Read
@@ -53,4 +54,5 @@ __all__ = [
     "Tokens",
     "Webhooks",
     "Written",
+    "for_log",
 ]

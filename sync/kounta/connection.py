@@ -315,9 +315,12 @@ def _cut(status: int | None, error: httpx2.RequestError) -> KountaUnavailable:
         return unsafe
     came = type(error).__name__ if not str(error) else f"{type(error).__name__}: {error}"
     what = "no connection" if isinstance(error, httpx2.ConnectError) else "the connection was cut"
-    return KountaUnavailable(
+    cut = KountaUnavailable(
         status, None, f"{what} ({came})", "Try again later; check KOUNTA_API_URL and the network if it lasts"
     )
+    if isinstance(error, httpx2.ConnectError):
+        return cut
+    return cut.quoting({f"({came})": f"({type(error).__name__})"})  # it may name what came
 
 
 def _is_about_certificate(error: BaseException | None) -> bool:

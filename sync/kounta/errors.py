@@ -6,12 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic_core import from_json
 
 _LONGEST_TEXT: Final = 300
 _HEAD: Final = 4096
+_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_DIGITS: Final = re.compile(r"[0-9]{5}")
+"""So many in a row may be a phone number."""
+_A_PAGE: Final = "an HTML page"
+_NO_TEXT: Final = "no text"
 _TITLE: Final = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
 
@@ -52,10 +57,26 @@ class KountaError(Exception):
         self.written_id: int | None = None
         """The customer that was created or updated all the same: only reading it back failed."""
 
+        self.quoted: dict[str, str] = {}
+        """What upstream itself says in the description -> what a log shows in its place."""
+
+    def quoting(self, quoted: Mapping[str, str]) -> Self:
+        """Note what of the description are upstream's own words, which may hold a person's data."""
+        self.quoted |= quoted
+        return self
+
+    def for_log(self) -> str:
+        """Give the sentence without upstream's own words, but for its code of the error."""
+        text = str(self)
+        for words, shown in self.quoted.items():
+            text = text.replace(words, shown)
+        return text
+
     def conceal(self, hide: Callable[[str], str]) -> None:
         """Take out of every text what `hide` takes out: upstream may repeat the secrets it was sent."""
         self.code = hide(self.code) if self.code else self.code
         self.description = hide(self.description)
+        self.quoted = {hide(words): shown for words, shown in self.quoted.items()}
         self.args = tuple(hide(arg) if isinstance(arg, str) else arg for arg in self.args)
 
     def __str__(self) -> str:
@@ -122,7 +143,10 @@ class KountaThrottled(KountaError):  # noqa: N818
 
 @dataclass(frozen=True)
 class Complaint:
-    """What an error's body says: upstream's code, if it has one, and a text for people."""
+    """What an error's body says: upstream's code, if it has one, and a text for people.
+
+    A code is one word without a long number in it; anything else in its place is text.
+    """
 
     code: str | None
     text: str
@@ -132,6 +156,13 @@ class Complaint:
         code = f" {self.code}" if self.code else ""
         text = f" ({_without_stop(self.text)})" if self.text and self.text != self.code else ""
         return f"{status}{code}{text}"
+
+    @property
+    def quoted(self) -> Mapping[str, str]:
+        """Give what of `after` may hold a person's data -> what a log shows in its place."""
+        if not self.text or self.text in {self.code, _A_PAGE, _NO_TEXT}:
+            return {}
+        return {f" ({_without_stop(self.text)})": " (…)"}
 
 
 def complaint(body: bytes) -> Complaint:
@@ -147,13 +178,15 @@ def complaint(body: bytes) -> Complaint:
     if not isinstance(said, Mapping):
         return Complaint(None, _line(said) if isinstance(said, str) else _readable(body))
     inner = said.get("error")
-    code = None if isinstance(inner, Mapping) else _word(inner)
+    word = None if isinstance(inner, Mapping) else _word(inner)
+    code = _code(word)
     for level in (said, inner if isinstance(inner, Mapping) else {}):
-        code = code or _word(level.get("code"))
+        code = code or _code(_word(level.get("code")))
         for key in ("error_description", "error_message", "message"):
             if text := _word(level.get(key)):
-                return Complaint(code, _line(text))
-    return Complaint(code, _line(code) if code else _readable(body))
+                more = f"{word}: " if word and not _code(word) else ""
+                return Complaint(code, _line(f"{more}{text}"))
+    return Complaint(code, _line(word or code or "") or _readable(body))
 
 
 def refusal(status: int, said: Complaint) -> KountaError:
@@ -164,9 +197,10 @@ def refusal(status: int, said: Complaint) -> KountaError:
             "Check KOUNTA_CLIENT_ID, KOUNTA_CLIENT_SECRET and KOUNTA_COMPANY_ID: these credentials are "
             + ("not known" if status == 401 else "known, but have no right for this")  # noqa: PLR2004 - HTTP
         )
-        return KountaAccessLost(status, said.code, description, advice)
+        return KountaAccessLost(status, said.code, description, advice).quoting(said.quoted)
     if status >= 500:  # noqa: PLR2004 - HTTP
-        return KountaUnavailable(status, said.code, description, "Try again later: the fault is upstream's")
+        later = "Try again later: the fault is upstream's"
+        return KountaUnavailable(status, said.code, description, later).quoting(said.quoted)
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP
         return KountaWrongShape(
             status,
@@ -174,7 +208,8 @@ def refusal(status: int, said: Complaint) -> KountaError:
             f"answered {status}, a redirect where none is documented",
             "Check KOUNTA_API_URL: credentials are sent to no other place",
         )
-    return KountaError(status, said.code, description, "See what upstream says; the same call will not do")
+    advice = "See what upstream says; the same call will not do"
+    return KountaError(status, said.code, description, advice).quoting(said.quoted)
 
 
 def throttled(said: Complaint, until: datetime, wait: float) -> KountaThrottled:
@@ -187,7 +222,12 @@ def throttled(said: Complaint, until: datetime, wait: float) -> KountaThrottled:
         until,
     )
     error.wait = wait
-    return error
+    return error.quoting(said.quoted)
+
+
+def for_log(error: object) -> str:
+    """Give the sentence of an error, or a sentence as it is, as a log may show it."""
+    return error.for_log() if isinstance(error, KountaError) else str(error)
 
 
 def says_expired(status: int, body: bytes) -> bool:
@@ -208,14 +248,18 @@ def _readable(body: bytes) -> str:
     if looks_like_html(body):
         title = _TITLE.search(body[:_HEAD])
         named = _line(html.unescape(title[1].decode(errors="replace"))) if title else ""
-        return f"an HTML page titled {named!r}" if named else "an HTML page"
-    return _line(body[: 4 * _LONGEST_TEXT].decode(errors="replace")) or "no text"
+        return f"{_A_PAGE} titled {named!r}" if named else _A_PAGE
+    return _line(body[: 4 * _LONGEST_TEXT].decode(errors="replace")) or _NO_TEXT
 
 
 def _word(value: Any) -> str | None:
     if isinstance(value, str):
         return value.strip() or None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _code(word: str | None) -> str | None:
+    return word if word and _CODE.fullmatch(word) and not _DIGITS.search(word) else None
 
 
 def _line(text: str) -> str:

@@ -81,6 +81,7 @@ class Fate:
                 found, why = await self._look(unknown, was_there)
             except KountaError as error:
                 found, why = None, f"no look-up could tell: {error.description}"
+                unknown.quoting(error.quoted)
             if found is not None:
                 return found
             if made:

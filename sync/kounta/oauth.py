@@ -203,13 +203,13 @@ class OAuth:
         passing = kind(error.status, error.code, error.description, advice)
         passing.wait = max(0.0, left.total_seconds())
         passing.unsent = True
-        return passing
+        return passing.quoting(error.quoted)
 
 
 def _again(error: PermissionEndedError) -> KountaError:
     again = PermissionEndedError(error.status, error.code, error.description, error.advice)
     again.unsent = True
-    return again
+    return again.quoting(error.quoted)
 
 
 def authorization_url(authorize_url: str, client_id: str, redirect_uri: str, state: str) -> str:

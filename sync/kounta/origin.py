@@ -101,9 +101,10 @@ def _refused(api_url: str, why: str) -> KountaRefused:
 
 
 def _astray(place: str, home: URL, below: str) -> KountaWrongShape:
-    return KountaWrongShape(
+    error = KountaWrongShape(
         None,
         None,
         f"upstream pointed to {place}, expected was {home} with a path at /v1{below}",
         "Nothing was sent there. Check KOUNTA_API_URL, and whether a proxy rewrites what Kounta answers",
     )
+    return error.quoting({f"upstream pointed to {place}, expected": "upstream pointed elsewhere, expected"})

@@ -180,14 +180,14 @@ def _refused(status: int, body: bytes, spent: str) -> KountaError:
     said = complaint(body)
     description = f"no tokens came, but {said.after(status)}"
     if said.code == "invalid_grant":
-        return PermissionEndedError(status, said.code, description, spent)
+        return PermissionEndedError(status, said.code, description, spent).quoting(said.quoted)
     if status in _REDIRECTS or status in _NO_PLACE:
-        return KountaWrongShape(status, said.code, description, "Check KOUNTA_API_URL")
+        wrong = KountaWrongShape(status, said.code, description, "Check KOUNTA_API_URL")
+        return wrong.quoting(said.quoted)
     if said.code == "invalid_client":
-        return KountaAccessLost(
-            status, said.code, description, "Check KOUNTA_CLIENT_ID and KOUNTA_CLIENT_SECRET"
-        )
-    return KountaUnavailable(status, said.code, description, "Try again later")
+        advice = "Check KOUNTA_CLIENT_ID and KOUNTA_CLIENT_SECRET"
+        return KountaAccessLost(status, said.code, description, advice).quoting(said.quoted)
+    return KountaUnavailable(status, said.code, description, "Try again later").quoting(said.quoted)
 
 
 def _without(text: str, secrets: list[str]) -> str:

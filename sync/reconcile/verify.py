@@ -17,6 +17,7 @@ from sync.kounta import (
     KountaThrottled,
     KountaUnavailable,
     Read,
+    for_log,
 )
 from sync.merge.contested import STILL_LISTED, is_borne_out, keep_listed
 from sync.merge.decisions import accept, changed_columns, is_change, merge
@@ -105,7 +106,7 @@ class Verifier:
         except KountaThrottled:
             raise
         except KountaAccessLost as error:
-            await self._put_off(doubt, str(error), asked=doubt.asked, is_answered=False)
+            await self._put_off(doubt, error, asked=doubt.asked, is_answered=False)
             raise
         except KountaOtherCustomer as error:
             note(customer_id, *await self._take_other(doubt, error, progress))
@@ -113,13 +114,13 @@ class Verifier:
         except KountaUnavailable as error:
             is_down = self._kounta.successes == successes
             is_answered = not is_down or self._were_others_answered(customer_id)
-            await self._put_off(doubt, str(error), asked=doubt.asked and is_down, is_answered=is_answered)
+            await self._put_off(doubt, error, asked=doubt.asked and is_down, is_answered=is_answered)
             if is_down:
                 raise
             note(customer_id, Outcome.FAILED, str(error))
             return
         except KountaError as error:
-            await self._put_off(doubt, str(error), asked=False)
+            await self._put_off(doubt, error, asked=False)
             note(customer_id, Outcome.FAILED, str(error))
             return
         try:
@@ -137,18 +138,30 @@ class Verifier:
         self._failed_at[customer_id] = self._kounta.successes
         return before is not None and self._kounta.successes > before
 
-    async def _put_off(self, doubt: Doubt, why: str, *, asked: bool, is_answered: bool = True) -> None:
+    async def _put_off(
+        self, doubt: Doubt, why: KountaError | str, *, asked: bool, is_answered: bool = True
+    ) -> None:
         now = self._clock()
         async with self._mirror.batch([doubt.customer_id], now) as batch:
             self._fail(batch, doubt, why, now, asked=asked, is_answered=is_answered)
 
     def _fail(
-        self, batch: Batch, doubt: Doubt, why: str, now: datetime, *, asked: bool, is_answered: bool = True
+        self,
+        batch: Batch,
+        doubt: Doubt,
+        why: KountaError | str,
+        now: datetime,
+        *,
+        asked: bool,
+        is_answered: bool = True,
     ) -> None:
-        _log.warning(f"A read settled nothing: {why}", action="read_failed", customer_id=doubt.customer_id)
+        sentence = f"A read settled nothing: {for_log(why)}"
+        _log.warning(sentence, action="read_failed", customer_id=doubt.customer_id)
         if doubt.customer_id not in batch.doubts:  # a refresh: nothing was known against it so far
             batch.doubt(doubt.customer_id, doubt.reason, now)
-        batch.put_off(doubt.customer_id, now, self._timing, asked=asked, failure=why, is_answered=is_answered)
+        batch.put_off(
+            doubt.customer_id, now, self._timing, asked=asked, failure=str(why), is_answered=is_answered
+        )
 
     async def _take_other(
         self, read_for: Doubt, error: KountaOtherCustomer, seen: Progress
@@ -179,7 +192,7 @@ class Verifier:
                 missing = Missing(began_at, answered_at, seen.position, seen.revision, error.sent)
                 self._deletions.note_missing(customer_id, missing)
                 return Outcome.MISSING, ""
-            self._fail(batch, read_for, str(error), now, asked=False)
+            self._fail(batch, read_for, error, now, asked=False)
             batch.note_other(customer_id, began_at, answered_at, self._timing)
         return Outcome.FAILED, str(error)
 

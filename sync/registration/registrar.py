@@ -11,7 +11,7 @@ import structlog
 from receiver.errors import MirrorError
 from receiver.topics import TOPICS
 from sync.apply import GAP
-from sync.kounta import Kounta, KountaError, RegisteredWebhook
+from sync.kounta import Kounta, KountaError, RegisteredWebhook, for_log
 from sync.mirror.gaps import note_gap
 from sync.mirror.registration import (
     ask_for,
@@ -157,7 +157,9 @@ class Registrar:
             try:
                 await self._keep_well(registration.public_url, outcome)
             except (KountaError, RegistrationError) as error:
-                _log.warning(f"The webhooks could not be kept registered: {error}", action="webhooks_failed")
+                _log.warning(
+                    f"The webhooks could not be kept registered: {for_log(error)}", action="webhooks_failed"
+                )
         if outcome.registered or outcome.repaired:
             _log.warning(
                 "Webhooks had to be registered again or repaired: a sweep will find what they did not say.",

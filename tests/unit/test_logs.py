@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from receiver.logs import configure
+from sync.kounta.errors import complaint, refusal
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +33,16 @@ def test_what_a_library_says_has_an_event_too(capsys: pytest.CaptureFixture[str]
     logging.getLogger("uvicorn.error").error("Exception in %s", "ASGI")
     line = json.loads(capsys.readouterr().err)
     assert (line["event"], line["message"]) == ("library", "Exception in ASGI")
+
+
+def test_a_traceback_shows_no_words_of_upstream(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    said = refusal(422, complaint(b'{"error": "taken", "message": "jamie@shop.example is taken"}'))
+    several = ExceptionGroup("Two of them", [said, ValueError("another")])
+    broken = RuntimeError("It broke.")
+    broken.__cause__ = several
+    structlog.get_logger().error("It broke.", action="it_broke", exc_info=broken)
+    shown = json.loads(capsys.readouterr().err)["exception"]
+    assert "answered 422 taken (…)" in shown
+    assert "another" in shown
+    assert "jamie" not in shown

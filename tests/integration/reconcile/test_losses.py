@@ -1,18 +1,28 @@
 """Deliveries that cannot be used: each leaves a doubt on whom it names, or on the gap that all share."""
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from sync.kounta import KountaError
+from sync.kounta import KountaError, KountaUnavailable
 from sync.merge.doubts import MOST_FAILURES
 from sync.mirror.gaps import newest_gap
 from sync.status import status_of
 from sync.worker import Worker
 from tests.integration.reconcile.conftest import Shop, answered
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    """The lines that are logged."""
+
+    with capture_logs() as lines:
+        yield lines
 
 
 def cut(customer: dict[str, Any]) -> bytes:
@@ -26,7 +36,8 @@ async def test_an_unreadable_delivery_leaves_a_doubt_on_whom_it_names(quiet: Sho
     body = json.dumps(quiet.update(third, phone="+61400000003")).encode()
     await quiet.deliver_raw(body.replace(b'"first_name": "', b'"first_name": "\xff'))
     assert set(quiet.wrong) == {first, second, third}
-    assert (await quiet.figures()).doubts == {"failed": 3}
+    # bytes that are not UTF-8 cost only their field: what the others say cannot be ordered
+    assert (await quiet.figures()).doubts == {"failed": 2, "ambiguous": 1}
     quiet.skip(5)
     report = await quiet.reconcile()
     assert (report.whole, quiet.wrong) == (True, {})
@@ -211,3 +222,28 @@ async def test_an_outage_makes_no_problem(quiet: Shop) -> None:
     doubt = await quiet.doubt(customer_id)
     assert doubt is not None
     assert doubt.failures == 0
+
+
+async def test_what_upstream_says_of_a_person_reaches_no_log(quiet: Shop, logged: list[Any]) -> None:
+    customer_id = quiet.ids[0]
+    said = {"error": "invalid", "message": "Jamie <jamie@shop.example> cannot be shown"}
+    quiet.twist.reads[customer_id] = answered(422, said)
+    await quiet.deliver_raw(cut(quiet.update(customer_id)))
+    quiet.skip(5)
+    report = await quiet.reconcile()
+    doubt = await quiet.doubt(customer_id)
+    assert doubt is not None
+    assert "jamie@shop.example" in (doubt.failure or "")
+    assert "jamie@shop.example" in report.why
+    assert any("answered 422 invalid (…)" in line["event"] for line in logged)
+    assert not any("amie" in str(line) for line in logged)
+
+
+async def test_what_upstream_says_of_a_person_reaches_no_log_of_a_loop(
+    quiet: Shop, logged: list[Any]
+) -> None:
+    worker = Worker(quiet.engine)
+    said = KountaUnavailable(503, None, "answered 503 (Jamie)", "Wait").quoting({" (Jamie)": " (…)"})
+    await worker._note_refusal("verify", said)
+    assert [line["event"] for line in logged] == ["answered 503 (…). Wait."]
+    assert quiet.engine.mirror.progress.upstream_failure == "answered 503 (Jamie). Wait."

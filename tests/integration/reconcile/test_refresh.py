@@ -14,6 +14,7 @@ from sync.mirror.queue import due_doubts, waiting_doubts
 from sync.reconcile.drift import Drift, drift_of
 from sync.reconcile.refresh import RESTING, SAMPLED, Refresher
 from sync.worker import Worker
+from tests.integration.reconcile.conftest import answered
 
 HOUR = RESTING.total_seconds()
 
@@ -106,10 +107,7 @@ async def test_a_silent_deletion_goes_through_the_brake(quiet: Any) -> None:
 
 async def test_a_customer_that_cannot_be_read_does_not_stop_the_round(quiet: Any) -> None:
     bad = quiet.ids[0]
-    truth = quiet.sandbox.company.shown
-    quiet.sandbox.company.shown = lambda customer, application: (
-        {} if customer.id == bad else truth(customer, application)
-    )
+    quiet.twist.reads[bad] = answered(200, {})
     quiet.skip(HOUR)
     await refresh_all(quiet)
     assert (await quiet.figures()).doubts == {Reason.REFRESH.value: 1}

@@ -4,8 +4,16 @@ from typing import Any
 
 import pytest
 
-from sync.kounta import KountaAccessLost, KountaError, KountaRefused, KountaUnavailable, KountaWrongShape
-from sync.kounta.errors import Complaint, complaint, refusal, says_expired
+from sync.kounta import (
+    KountaAccessLost,
+    KountaError,
+    KountaRefused,
+    KountaUnavailable,
+    KountaWrongShape,
+    for_log,
+)
+from sync.kounta.errors import Complaint, complaint, refusal, says_expired, throttled
+from tests.clock import NOON
 
 
 @pytest.mark.parametrize(
@@ -27,6 +35,8 @@ from sync.kounta.errors import Complaint, complaint, refusal, says_expired
             "Not allowed",
         ),
         ("Limit exceeded", None, "Limit exceeded"),
+        ({"error": "Not allowed"}, None, "Not allowed"),
+        ({"error": "Not allowed", "message": "Try later"}, None, "Not allowed: Try later"),
     ],
 )
 def test_upstreams_own_words(body: Any, code: str | None, text: str) -> None:
@@ -96,6 +106,41 @@ def test_what_is_concealed_stands_in_no_text_of_the_error() -> None:
     error = KountaError(400, "s3cret", "you sent s3cret", "Do not")
     error.conceal(lambda text: text.replace("s3cret", "…"))
     assert "s3cret" not in f"{error}{error!r}{error.args}{vars(error)}"
+
+
+PERSON = "Jamie O'Neill (jamie@shop.example, +61400000001)"
+SAID: list[Any] = [
+    {"error": "invalid", "error_description": PERSON},
+    {"error": PERSON},
+    {"error": PERSON, "message": "No"},
+    {"code": "61400000001"},
+    {"message": PERSON},
+    {"error": {"code": "invalid", "message": f"{PERSON}."}},
+    PERSON,
+    {"what": PERSON},
+]
+BODIES = [*(json.dumps(said).encode() for said in SAID), f"<title>{PERSON}</title>".encode(), PERSON.encode()]
+WORDS = ("Jamie", "O'Neill", "jamie@", "400000001")
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("status", [400, 401, 403, 422, 429, 500])
+def test_a_log_shows_no_words_of_upstream_but_its_code(status: int, body: bytes) -> None:
+    said = complaint(body)
+    error = throttled(said, NOON, 1) if status == 429 else refusal(status, said)
+    error.conceal(lambda text: text.replace("O'Neill", "[secret]"))
+    error.asked = "GET /v1/companies/5678/customers/1.json"
+    assert any(word in str(error) for word in WORDS)
+    assert not any(word in for_log(error) for word in WORDS)
+    assert f"answered {status}{' invalid' if said.code else ''} (…)" in for_log(error)
+    assert error.advice in for_log(error)
+
+
+def test_a_log_shows_what_is_no_word_of_upstream_as_it_is() -> None:
+    for body in (b"", b"<html>", b'{"error": "denied"}'):
+        error = refusal(503, complaint(body))
+        assert error.for_log() == str(error)
+    assert for_log("It is so.") == "It is so."
 
 
 def test_a_refusal_is_a_value_error_too() -> None:
