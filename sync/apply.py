@@ -18,6 +18,7 @@ from receiver.errors import MirrorError
 from receiver.inbox import Delivery, InboxReader
 from receiver.topics import PING
 from sync.copied import COPIED, copied_deletions
+from sync.kounta.observations import Observations
 from sync.merge.contested import distrust_deletion, doubt_said_deleted
 from sync.merge.decisions import Decision, Verdict, heard, merge
 from sync.merge.doubts import Reason, Timing
@@ -29,6 +30,7 @@ from sync.mirror.erased import REASON as ERASED
 from sync.mirror.gaps import note_gap
 from sync.mirror.store import BusyElsewhere, Mirror
 from sync.mirror.verdicts import Ruling, verdicts_given, verdicts_of
+from sync.oddities import oddities_of
 from sync.stretch import NOTHING, Ahead, Gap, Reading, Stretch, Unread, first_gap
 
 AT_ONCE: Final = 3000
@@ -50,7 +52,16 @@ _log = structlog.get_logger()
 class Applier:
     """Applies the deliveries of one company. It alone moves the mirror's position."""
 
-    def __init__(self, mirror: Mirror, lens: Lens, timing: Timing, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        lens: Lens,
+        timing: Timing,
+        clock: Callable[[], datetime],
+        observations: Observations | None = None,
+    ) -> None:
+        """`observations`: what deliveries show of upstream's habits is counted there."""
+        self._observations = observations or Observations(clock)
         self._mirror = mirror
         self._lens = lens
         self._timing = timing
@@ -245,6 +256,8 @@ class Applier:
         await batch.load([customer_id for reading in readings for customer_id in _ids_of(reading)])
         kept_out = await _kept_out(batch, deliveries, readings)
         copied = await copied_deletions(batch, inbox, deliveries, readings)
+        if copied:
+            self._observations.see("replayed-elsewhere", len(copied))
         now = self._clock()
         due_at = now + self._timing.read_after
         done = () if again else await batch.ruled_elsewhere([one.id for one in deliveries])
@@ -286,6 +299,8 @@ class Applier:
         again: bool,
         is_copied: bool,
     ) -> None:
+        for name in oddities_of(delivery, reading):
+            self._observations.see(name)
         if isinstance(reading, Unread):
             verdict = Verdict.UNCHANGED if delivery.topic == PING else Verdict.QUARANTINED
             if reading.is_loss:

@@ -179,7 +179,7 @@ def _assemble(
         clock=clock,
         mirror=mirror,
         kounta=kounta,
-        applier=Applier(mirror, lens, timing, clock),
+        applier=Applier(mirror, lens, timing, clock, kounta.observations),
         sweeper=sweeper,
         verifier=verifier,
         deletions=deletions,

@@ -15,7 +15,7 @@ from sync.kounta.connection import Answer, Call, Connection
 from sync.kounta.errors import KountaAccessLost, KountaRefused
 from sync.kounta.fate import WasThere
 from sync.kounta.fields import Fields, to_create, to_update
-from sync.kounta.lookups import GONE, REDIRECTS, Elsewhere, Read, Trail, checked
+from sync.kounta.lookups import GONE, REDIRECTS, Elsewhere, Read, Trail, checked, oddities_of
 from sync.kounta.observations import Observations
 from sync.kounta.origin import Origin
 from sync.kounta.paging import Page, Walk, require_few
@@ -148,6 +148,8 @@ class Kounta:
         while isinstance(found, Elsewhere):
             call = Call(found.url, "read", also=REDIRECTS | GONE, priority=priority)
             found = await self._connection.ask(call, partial(trail.read, customer_id, found.url))
+        for name in found.oddities:
+            self.observations.see(name)
         return found
 
     async def customers(self, *, priority: int = 0) -> AsyncGenerator[Customer, None]:
@@ -176,6 +178,7 @@ class Kounta:
         while url is not None:
             call = Call(url, "list", also=GONE, priority=priority)
             page = await self._connection.ask(call, partial(walk.page, url))
+            self._observe(page)
             yield page
             walk.require_whole(page)
             url = page.next
@@ -233,6 +236,14 @@ class Kounta:
         checked_fields = to_update(fields)
         self.require_writable()
         return await self._writes.update(customer_id, checked_fields, priority)
+
+    def _observe(self, page: Page) -> None:
+        """Count what the items of a page show; a flag in a list is a behaviour of its own."""
+        for customer in page.customers:
+            for name in oddities_of(customer):
+                self.observations.see("listed-deleted" if name == "deleted-flags" else name)
+        if page.is_short:
+            self.observations.see("cut-walks")
 
     async def _find(self, wanted: Mapping[str, str], priority: int) -> Customer | None:
         trail = Trail(self._origin, self._list)

@@ -39,6 +39,7 @@ _REDIRECTS: Final = 300
 _REFUSALS: Final = 400
 _FAILURES: Final = 500
 _TOO_MANY: Final = 429
+_BAD_REQUEST: Final = 400
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,9 @@ class Connection:
             given = await self._tried(call, read, tries, left)
         except KountaError as error:
             self.tries_by_outcome["failed"] += 1
+            if error.shows is not None:
+                self.observations.see(error.shows)
+                error.shows = None  # several calls may share it
             if call.is_done(error.status):
                 error.retry = Retry.NEVER
             if call.once and _may_have_been_done(error):
@@ -190,6 +194,8 @@ class Connection:
         authorization = await self._in_time(ends_at, self._admitted(tries, left))
         answer = await self._send(call, authorization, ends_at)
         if says_expired(answer.status, answer.body):
+            if answer.status == _BAD_REQUEST:
+                self.observations.see("expired-token")
             renewed = await self._in_time(ends_at, self._renewed(authorization, left))
             if renewed is not None:
                 answer = await self._send(call, renewed, ends_at)

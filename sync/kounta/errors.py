@@ -46,6 +46,8 @@ class KountaError(Exception):
         self.advice = advice
         self.asked: str | None = None
         self.tries = 1
+        self.shows: str | None = None
+        """The behaviour of docs/reference/upstream.md that this shows, until it is counted."""
         self.wait: float | None = None
         """Seconds that upstream asked to wait before the next call, None when it named no time."""
         self.unsent = False

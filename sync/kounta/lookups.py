@@ -11,7 +11,7 @@ from sync.kounta.errors import KountaOtherCustomer, KountaRefused
 from sync.kounta.origin import Origin
 from sync.kounta.shapes import CUSTOMER, shaped, wrong_shape
 from sync.merge.customers import Customer
-from sync.merge.deleted import says_deleted
+from sync.merge.deleted import flags_in, says_deleted
 
 NOT_FOUND: Final = 404
 GONE: Final = frozenset({NOT_FOUND, 410})
@@ -34,6 +34,8 @@ class Read:
     asked_at: datetime
     answered_at: datetime
     sent: int
+    oddities: frozenset[str] = frozenset()
+    """What was odd in the customer's record, by names of docs/reference/upstream.md."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,14 @@ class Trail:
             if named is not None and named != customer_id:
                 raise other_customer(answer, customer_id, named)
             return found
+        oddities = frozenset[str]()
         if found is not None:
+            oddities = oddities_of(found)
             if found.id != customer_id:
                 raise other_customer(answer, customer_id, found.id)
             if says_deleted(found.model_extra):
                 found = None
-        return Read(found, answer.asked_at, answer.answered_at, answer.sent)
+        return Read(found, answer.asked_at, answer.answered_at, answer.sent, oddities)
 
     def _next(self, url: str, answer: Answer) -> str:
         location = answer.headers.get("Location", "").strip()
@@ -93,11 +97,19 @@ class Trail:
         return following
 
 
+def oddities_of(customer: Customer) -> frozenset[str]:
+    """Name what is odd in a record, by names of docs/reference/upstream.md."""
+    flags = flags_in(customer.model_extra)
+    return customer.oddities if flags is None else customer.oddities | {flags}
+
+
 def one_customer(answer: Answer, customer_id: int | None) -> Customer:
     """Read a 200 that must be the customer of this id, or any one when the id is None."""
     customer = shaped(CUSTOMER, answer, "a customer")
     if customer_id is not None and customer.id != customer_id:
-        raise other_customer(answer, customer_id, customer.id)
+        error = other_customer(answer, customer_id, customer.id)
+        error.shows = "answers-another"
+        raise error
     return customer
 
 

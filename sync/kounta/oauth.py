@@ -172,7 +172,9 @@ class OAuth:
         except KountaError as error:
             self._failure, self._failed_at = error, self._clock()
             self._failures += 1
-            raise self._passing(error, self._pause_left()) from error
+            passing = self._passing(error, self._pause_left())
+            passing.shows = None if error.status is None else "token-answers"
+            raise passing from error
         self._forgive()
         return tokens
 

@@ -58,6 +58,7 @@ BEHAVIOURS: Final[Mapping[str, str]] = {
 FAR_SECONDS: Final = 300.0
 _MILLISECONDS: Final = 10.0**11
 _ID: Final = re.compile(r"/([0-9]{1,19})(?:\.json)?(?:\?.*)?$")
+_TEXT_FOR_NUMBER: Final = re.compile(rb'"(?:id|accepts_marketing)"\s*:\s*"\w')
 _OK: Final = range(200, 300)
 _REDIRECTS: Final = range(300, 400)
 
@@ -140,6 +141,8 @@ def _shown_by_success(
             yield "poor-reads"
         elif b'"mobile"' not in body:
             yield "mobile-absent"
+    if kind in {"list", "read"} and _TEXT_FOR_NUMBER.search(body):
+        yield "text-for-numbers"
     if url.startswith("https:") and headers.get("X-Next-Page", "").startswith("http:"):
         yield "http-next-page"
 

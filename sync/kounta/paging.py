@@ -168,9 +168,11 @@ def _id_of(item: Customer | UnreadableItem) -> int | None:
 
 
 def _endless(answer: Answer, came: str) -> IncompleteListError:
-    return IncompleteListError(
+    error = IncompleteListError(
         answer.status,
         None,
         f"the list does not end: {came}",
         "Nothing is taken for deleted because of it. Check whether a proxy changes X-Next-Page",
     )
+    error.shows = "endless-pages"
+    return error

@@ -121,6 +121,11 @@ class Customer(BaseModel):
         """Phone, mobile and postal code fields that came as a number, named as in `unread`."""
         return frozenset()
 
+    @property
+    def oddities(self) -> frozenset[str]:
+        """What was odd in how it was written, by names of docs/reference/upstream.md."""
+        return frozenset()
+
 
 @dataclass(frozen=True)
 class Subscription:

@@ -20,6 +20,7 @@ from sync.merge.differences import (
     still_unread,
     understood,
     unread_otherwise,
+    without_news,
 )
 from sync.merge.doubts import Reason
 from sync.merge.records import Record
@@ -186,12 +187,13 @@ def compare_listed(record: Record, snapshot: Snapshot) -> Decision:
     It is a word of the customer like any other: a read that began before it, or too soon after it, may
     still show what was before, and must not settle what the list has shown. What either of them could not be
     read in is not compared, and a record that a read has left partial leaves no doubt: every sweep would ask
-    for a read that says no more than the last one. The refresh reads it again.
+    for a read that says no more than the last one. The refresh reads it again. So it would for an unknown
+    field that lists alone carry: of those, the ones are compared that the record has.
     """
     doubt = Reason.PARTIAL if record.partial and record.verified_at is None else None
     if record.deleted_at is not None:
         doubt = Reason.LISTED_THOUGH_DELETED
-    elif differing(record.values, comparable(record, understood(record, snapshot))):
+    elif differing(record.values, without_news(record, comparable(record, understood(record, snapshot)))):
         doubt = Reason.LISTED_DIFFERENTLY
     return Decision(Verdict.UNCHANGED, heard(record, snapshot.arrived_at), doubt=doubt)
 

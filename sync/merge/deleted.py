@@ -12,6 +12,7 @@ from typing import Final
 FLAGS: Final = ("deleted", "is_deleted")
 TIMES: Final = ("deleted_at",)
 _YES: Final = frozenset({"1", "true"})
+_NO: Final = frozenset({"", "0", "false"})
 _ZERO_TIME: Final = re.compile(r"0000-00-00([T ]00:00(:00(\.0+)?)?)?(Z|[+-]00:?00)?")
 _NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]+)?")
 _LARGEST: Final = 1e15
@@ -29,6 +30,23 @@ def says_deleted(fields: Mapping[str, object] | None) -> bool:
     return any(_is_yes(fields.get(name)) for name in FLAGS) or any(
         _is_time(fields.get(name)) for name in TIMES
     )
+
+
+def flags_in(fields: Mapping[str, object] | None) -> str | None:
+    """Name what such fields of a customer say, as docs/reference/upstream.md has it; None: there are none."""
+    given = [fields[name] for name in (*FLAGS, *TIMES) if name in fields] if fields else []
+    if not given:
+        return None
+    if says_deleted(fields):
+        return "deleted-flags"
+    return "false-flags" if all(map(_is_no, given)) else "strange-flags"
+
+
+def _is_no(value: object) -> bool:
+    if isinstance(value, str):
+        text = value.strip().lower()
+        return text in _NO or _ZERO_TIME.fullmatch(text) is not None or text.startswith("1970-01-01")
+    return not value
 
 
 def _is_yes(value: object) -> bool:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from sync.merge.customers import OTHER, Value, Values, lasting
+from sync.merge.deleted import FLAGS
 from sync.merge.records import Record
 from sync.merge.snapshots import Snapshot
 
@@ -63,6 +64,16 @@ def comparable(record: Record, snapshot: Snapshot) -> Values:
         return snapshot.values
     unread = {name.partition(".")[0] for name in (*snapshot.unread, *record.unread)}
     return {name: value for name, value in snapshot.values.items() if name not in unread}
+
+
+def without_news(record: Record, carried: Values) -> Values:
+    """Leave out unknown fields that the record does not have, and flags of which one "no" is as good as any."""
+    fields = carried.get(OTHER)
+    if not isinstance(fields, dict):
+        return carried
+    known = _fields(record.values.get(OTHER))
+    kept = {name: value for name, value in fields.items() if name in known and name not in FLAGS}
+    return {**carried, OTHER: kept}
 
 
 def understood(record: Record, snapshot: Snapshot) -> Snapshot:

@@ -31,6 +31,10 @@ class UnreadError(ValueError):
     """A value whose meaning cannot be known, or that no database here can store."""
 
 
+class TooDeepError(UnreadError):
+    """A value that is nested too deep."""
+
+
 def text_of(body: bytes) -> str:
     """Decode a body; bytes that are not UTF-8 become lone surrogates, which no database can store."""
     return body.decode(errors="surrogateescape")
@@ -65,7 +69,7 @@ def value_of(text: str) -> Any:
     NotJsonError for what is no JSON.
     """
     if _is_too_deep(text):
-        raise UnreadError("it is nested too deep")
+        raise TooDeepError("it is nested too deep")
     return _loaded(text)
 
 
@@ -156,6 +160,6 @@ def _loaded(text: str) -> Any:
     except UnreadError:
         raise
     except RecursionError:
-        raise UnreadError("it is nested too deep") from None
+        raise TooDeepError("it is nested too deep") from None
     except ValueError as error:
         raise NotJsonError(str(error)) from None

@@ -5,6 +5,7 @@ for none, numbers as text and text as numbers. What is meant is read. A field wh
 left out and named in `Customer.unread`, with its raw value (decision 0060).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
@@ -20,6 +21,7 @@ from sync.merge.customers import (
 )
 from sync.merge.members import (
     NotJsonError,
+    TooDeepError,
     UnreadError,
     is_storable,
     split_array,
@@ -36,6 +38,8 @@ MOST_RAWS: Final = 20
 ESCAPED_NUL: Final = b"\\u0000"
 _EXACT: Final = 2**53
 """Up to there a number with a point is exact."""
+_HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half of a surrogate pair, or both of them, written as escapes."""
 _TRUTH: Final = TypeAdapter(bool)
 
 
@@ -44,10 +48,11 @@ class PartlyReadCustomer(Customer):
 
     _unread: dict[str, str] = PrivateAttr(default_factory=dict)
     _numbers: set[str] = PrivateAttr(default_factory=set)
+    _oddities: set[str] = PrivateAttr(default_factory=set)
 
-    def noting(self, unread: dict[str, str], numbers: set[str]) -> Self:
-        """Note what could not be read, and what came as a number."""
-        self._unread, self._numbers = unread, numbers
+    def noting(self, unread: dict[str, str], numbers: set[str], oddities: set[str]) -> Self:
+        """Note what could not be read, what came as a number, and what was odd at all."""
+        self._unread, self._numbers, self._oddities = unread, numbers, oddities
         return self
 
     @property
@@ -57,6 +62,10 @@ class PartlyReadCustomer(Customer):
     @property
     def numbers(self) -> frozenset[str]:
         return frozenset(self._numbers)
+
+    @property
+    def oddities(self) -> frozenset[str]:
+        return frozenset(self._oddities)
 
 
 def read_customer(body: bytes) -> Customer:
@@ -96,6 +105,7 @@ class _Reading:
     def __init__(self) -> None:
         self.unread: dict[str, str] = {}
         self.numbers: set[str] = set()
+        self.oddities: set[str] = set()
         self._unknown = 0
 
     def customer(self, members: dict[str, str]) -> Customer:
@@ -115,7 +125,7 @@ class _Reading:
                 self._take_quietly(fields, name, raw)
             else:
                 self._take_unknown(fields, name, name, raw)
-        return PartlyReadCustomer.model_validate(fields).noting(self.unread, self.numbers)
+        return PartlyReadCustomer.model_validate(fields).noting(self.unread, self.numbers, self.oddities)
 
     def _address(self, field: str, raw: str) -> Address:
         """Read the parts of an address one by one."""
@@ -143,9 +153,12 @@ class _Reading:
         try:
             value = value_of(raw)
             fields[name] = read(value)
-        except UnreadError:
+        except UnreadError as error:
             self.unread[place] = _kept(raw)
+            self.oddities.add(_why_unread(error, raw))
         else:
+            if name != "id" and read is not _truth:
+                self.oddities |= _odd(value, fields[name])
             if name in NUMBERED and _is_number(value):
                 self.numbers.add(place)
 
@@ -159,7 +172,8 @@ class _Reading:
         """Take a field that this version does not know, unless no database could store it."""
         try:
             fields[name] = _storable(name, value_of(raw))
-        except UnreadError:
+        except UnreadError as error:
+            self.oddities.add(_why_unread(error, raw))
             if is_storable(name) and name not in NOT_OTHER:
                 self._unknown += 1
                 self.unread[place] = _kept(raw) if self._unknown <= MOST_RAWS else ""
@@ -227,6 +241,24 @@ def _no_address(value: Any) -> Address | None:
     if value == []:
         return Address()
     raise UnreadError("it is no address")
+
+
+def _odd(value: Any, meant: Any) -> set[str]:
+    """Name what was odd in the value of a text, a list of texts or an address that could be read."""
+    if value is False or (value == "" and meant is None):
+        return {"none-as-text"}
+    if _is_number(value):
+        return {"numbers-for-text"}
+    if isinstance(value, dict):
+        return {"holes-as-object"}
+    return {"empty-object-as-list"} if value == [] and isinstance(meant, Address) else set()
+
+
+def _why_unread(error: UnreadError, raw: str) -> str:
+    """Name what kept a field from being read, by the value as text."""
+    if isinstance(error, TooDeepError):
+        return "deep-nesting"
+    return "half-surrogates" if _HALF.search(raw) else "strange-fields"
 
 
 def _is_number(value: Any) -> bool:

@@ -61,6 +61,8 @@ class Snapshot:
     """Columns of text that came as a number: leading zeros and a `+` may be lost."""
     says_deleted: bool = False
     """Whether a field of it says that the customer is deleted (sync.merge.deleted)."""
+    oddities: frozenset[str] = frozenset()
+    """What was odd in how it was written, by names of docs/reference/upstream.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ class Lens:
             unread=unread,
             numbers=self.subscription.numbers_in(customer) if customer.numbers else _NONE,
             says_deleted=says_deleted(customer.model_extra),
+            oddities=customer.oddities,
         )
 
 

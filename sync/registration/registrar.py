@@ -1,7 +1,7 @@
 """Keeps the three topics registered: looks, compares, mends, and looks again until nothing is left to do."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -191,6 +191,20 @@ class Registrar:
             await note_repairing(self._mirror, repairing=False)
         await note_check(self._mirror, self._clock())
 
+    def _observe(
+        self,
+        ours: Mapping[int, OurWebhook],
+        present: Mapping[int, RegisteredWebhook],
+        wanted: Mapping[str, str],
+    ) -> None:
+        """Count what upstream's form of our registrations shows."""
+        for webhook in (present[id_] for id_ in ours if id_ in present):
+            address = wanted.get(webhook.topic or "")
+            if webhook.filter == {}:
+                self._kounta.observations.see("unset-filter")
+            if address is not None and webhook.address != address and webhook.leads_to(address):
+                self._kounta.observations.see("normalised-addresses")
+
     async def _mend(self, wanted: dict[str, str], outcome: Outcome) -> None:
         told: set[tuple[int, frozenset[str]]] = set()
         has_waited = False
@@ -199,6 +213,7 @@ class Registrar:
             await self._claim(listed)
             await self._expire()
             ours, present = await self._present(listed, outcome.registered)
+            self._observe(ours, present, wanted)
             steps = plan(wanted, ours, present)
             if not steps:
                 return

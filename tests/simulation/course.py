@@ -13,7 +13,7 @@ from sync.reconcile.sweep import ForeignListError
 from sync.replay import replay
 from sync.sandbox import Faults
 from sync.writes import NotMirroredError
-from tests.simulation.judge import Broken, only_listed
+from tests.simulation.judge import Broken
 from tests.simulation.world import World, words
 
 if TYPE_CHECKING:
@@ -176,9 +176,9 @@ class Course:
         self.wrong_before = self._look()
         await asyncio.sleep(self._seconds_closed() + REST_SECONDS)
         await self._world.up["worker"].wait()
-        doubtful = self._judge.doubts() + len(only_listed(self._judge.wrong()))
+        doubtful = self._judge.doubts() + len(self._judge.missed())
         await self._reconcile(Request(), most=doubtful)
-        wrong = only_listed(self._judge.wrong())
+        wrong = self._judge.missed()
         if wrong:
             raise Broken(f"after a reconciliation {_some(wrong)}")
         await self._reconcile(Request(deep=True), most=self._judge.known())

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sync.demo.comparison import wrong_rows
-from tests.simulation.oddly import NOT_YET
 from tests.simulation.witness import columns, field_of, is_same
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ WINDOW_SECONDS = 2
 DIFFERS = "differs in "
 ROUNDED = 0.001
 """Times of the mirror are in milliseconds."""
-LOSSES_LEAVE_DOUBTS = not NOT_YET & {"garbled-bodies", "nameless-bodies"}
-"""Whether the product keeps the rule that every known loss leaves a doubt."""
 DELETED = "deleted in the mirror, live upstream"
 PROOFS = 2
 """So often a 404 that nothing had announced is asked for (decision 0006)."""
@@ -59,6 +56,8 @@ class _Known:
     sweeping: bool
     swept: bool
     gap: bool
+    owed: bool
+    """Whether a sweep or a round of reads is owed because of lost deliveries that name no customer."""
 
 
 class Broken(Exception):  # noqa: N818 - it says what is the case
@@ -79,6 +78,7 @@ class Judge:
         self._ordered = given.ordered
         self._odd = given.odd
         self._read_lag = given.faults["read_lag_seconds"]
+        self._believed_lag = given.read_lag
         self._denied: Counter[int] = Counter()
         """How often a read of a customer was answered 404 while access was lost."""
         self.excused: dict[int, str] = {}
@@ -96,21 +96,29 @@ class Judge:
         if not wrong or not self._blurs():
             return wrong
         rows = self._rows()
-        return {
-            id_: what
-            for id_, what in wrong.items()
-            if not self._is_blurred(what, rows.get(id_), by_id.get(id_))
-        }
+        seen = {id_: self._unblurred(what, rows.get(id_), by_id.get(id_)) for id_, what in wrong.items()}
+        return {id_: what for id_, what in seen.items() if what}
 
     def _blurs(self) -> bool:
         faults = self._sandbox.faults
         return faults.numbers_for_text > 0 or faults.none_as_text > 0
 
-    def _is_blurred(self, what: str, row: dict[str, Any] | None, truth: dict[str, Any] | None) -> bool:
+    def missed(self) -> dict[int, str]:
+        """Name the rows that a reconciliation has to make right: wrong in what a list carries.
+
+        What the last read left unread is not wrong: NULL, and the row is partial (the claim).
+        """
+        wrong = only_listed(self.wrong())
+        rows = self._rows() if wrong else {}
+        return {id_: what for id_, what in wrong.items() if not _is_unread(what, rows.get(id_))}
+
+    def _unblurred(self, what: str, row: dict[str, Any] | None, truth: dict[str, Any] | None) -> str:
+        """Leave out the columns that only seem to differ; "": there is no other."""
         if row is None or truth is None or not what.startswith(DIFFERS):
-            return False
+            return what
         expected = columns(truth)
-        return all(self._is_same(name, row[name], expected[name]) for name in differing(what))
+        names = [name for name in differing(what) if not self._is_same(name, row[name], expected[name])]
+        return DIFFERS + ", ".join(names) if names else ""
 
     def _is_same(self, column: str, shown: Any, true: Any) -> bool:
         return is_same(
@@ -204,9 +212,9 @@ class Judge:
             return "in doubt"
         if known.sweeping:
             return "a sweep is pending"
-        if last in known.lost and known.gap:
+        if last in known.lost and (known.gap or known.owed):
             return "a gap is open"
-        if last and last not in known.applied and not (LOSSES_LEAVE_DOUBTS and last in known.lost):
+        if last and last not in known.applied | known.lost:
             return "not told"
         if what == DELETED and self._denied[customer_id] >= PROOFS:
             return "denied twice"
@@ -231,6 +239,7 @@ class Judge:
                 sweeping=_is_sweeping(mirror),
                 swept=_count(mirror, "SELECT count(*) FROM _sweeps WHERE complete") > 0,
                 gap=_count(mirror, "SELECT count(*) FROM _gaps WHERE mended_at IS NULL") > 0,
+                owed=_is_owed(mirror, max(WINDOW_SECONDS, self._believed_lag)),
             )
 
     def check_conservation(self, answered: set[str]) -> None:
@@ -364,10 +373,29 @@ class Judge:
         return {row[0] for row in rows}
 
 
+def _is_unread(what: str, row: dict[str, Any] | None) -> bool:
+    """Tell whether all that differs was left unknown by a read."""
+    if row is None or not what.startswith(DIFFERS) or not row["partial"] or row["verified_at"] is None:
+        return False
+    return all(row[name] is None for name in differing(what))
+
+
 def _is_sweeping(mirror: sqlite3.Connection) -> bool:
     due = mirror.execute("SELECT sweep_due FROM _progress").fetchone()
     unfinished = mirror.execute("SELECT count(*) FROM _sweeps WHERE finished_at IS NULL").fetchone()[0]
     return bool(unfinished) or (due is not None and due[0] is not None)
+
+
+def _is_owed(mirror: sqlite3.Connection, read_after: float) -> bool:
+    """Tell whether what was lost last is still to be looked for: in a list, and in a read of every row."""
+    row = mirror.execute("SELECT lost_at, lost_refreshed_at FROM _progress").fetchone()
+    if row is None or row[0] is None:
+        return False
+    lost_at, refreshed_at = row
+    swept_at = mirror.execute("SELECT max(started_at) FROM _sweeps WHERE complete").fetchone()[0]
+    shown_at = datetime.fromisoformat(lost_at).timestamp() + read_after
+    done = (swept_at, refreshed_at)
+    return any(at is None or datetime.fromisoformat(at).timestamp() < shown_at for at in done)
 
 
 def _count(database: sqlite3.Connection, statement: str) -> int:

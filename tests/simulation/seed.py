@@ -8,6 +8,7 @@ import hashlib
 import random
 import tempfile
 import time
+import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,7 +30,7 @@ from tests.simulation.judge import Broken
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.oddly import USUAL, Chosen
 from tests.simulation.plan import PROCESSES, Plan, plan
-from tests.simulation.world import ToReceiver, World
+from tests.simulation.world import ToReceiver, World, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,6 +98,9 @@ class _Run:
                 runner.run(self._play())
         except Broken as broken:
             self._outcome.broken = str(broken)
+        except Exception as error:  # noqa: BLE001 - the other seeds go on
+            self._outcome.broken = f"it ended in an error: {words(error)}"
+            self._outcome.trace += traceback.format_exception(error) if self._keep_trace else []
         self._sum_up()
 
     async def _play(self) -> None:

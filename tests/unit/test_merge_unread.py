@@ -178,6 +178,22 @@ def test_a_list_item_that_lacks_what_a_read_lacked_asks_for_nothing() -> None:
     assert compare_listed(poor, changed).doubt is Reason.LISTED_DIFFERENTLY
 
 
+@pytest.mark.parametrize(
+    ("listed", "doubt"),
+    [
+        ({"url": "/customers/7"}, None),
+        ({"deleted": 0, "is_deleted": "0"}, None),
+        ({"loyalty": 4}, Reason.LISTED_DIFFERENTLY),
+        ({"url": "/customers/7", "reference_id": "A"}, Reason.LISTED_DIFFERENTLY),
+    ],
+)
+def test_what_a_list_alone_carries_is_not_read_at_every_sweep(
+    listed: dict[str, Any], doubt: Reason | None
+) -> None:
+    record = accepted(known(), {**WHOLE, "loyalty": 3, "deleted": False}, 60).record
+    assert compare_listed(record, answer({**SIX, **listed}, 120, listed=True)).doubt is doubt
+
+
 def test_a_record_of_the_list_alone_is_still_to_be_read() -> None:
     record = merge(None, answer(SIX, 0, listed=True), LENS.subscription, LENS.window).record
     assert compare_listed(record, answer(SIX, 60, listed=True)).doubt is Reason.PARTIAL

@@ -89,6 +89,16 @@ async def test_a_hundred_calls_with_an_expired_token_share_one_refresh(expired: 
         shop.sandbox.tokens.expire()
         assert await shop.kounta.customer(ids[0]) is not None
         assert (shop.refreshes, len(shop.kept)) == (2, 2)
+        assert ("expired-token" in shop.kounta.observations.unstored()) is (expired == 400)
+
+
+async def test_what_the_token_endpoint_answers_otherwise_is_counted_once() -> None:
+    async with a_shop() as shop:
+        shop.sandbox.tokens.expire()
+        shop.sandbox.change(shop.sandbox.faults, {"token_answers": "forbidden"})
+        calls = (shop.kounta.customer(number) for number in (1, 2, 3))
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert shop.kounta.observations.unstored()["token-answers"].count == shop.refreshes
 
 
 async def test_a_refresh_token_alone_is_enough_to_begin_with() -> None:

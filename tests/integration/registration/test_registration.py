@@ -282,6 +282,7 @@ async def test_an_unset_filter_is_none_however_it_is_shown(shop: Any, site: Any,
     first = (await site.ensure()).registered[0]
     shop.change(first, filter=shown)
     assert (await site.registrar.check()).repaired == []
+    assert ("unset-filter" in site.kounta.observations.unstored()) is (shown == {})
 
 
 @pytest.mark.parametrize(
@@ -298,6 +299,7 @@ async def test_an_address_that_upstream_normalises_is_known_again(shop: Any, sit
     calls = site.kounta.calls
     outcome = await site.registrar.check()
     assert (outcome.repaired, outcome.registered, site.kounta.calls) == ([], [], calls + 1)
+    assert site.kounta.observations.unstored()["normalised-addresses"].count == len(shop.shown())
 
 
 async def test_an_address_in_another_case_is_a_problem_that_says_so(
