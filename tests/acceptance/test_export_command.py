@@ -174,7 +174,7 @@ async def test_a_disk_that_is_full_leaves_the_older_file(kept: Kept) -> None:
     for name in ("customers.csv", "customers.parquet"):
         assert (await kept.type(f"export {name}"))[0] == 0
         before = (kept.directory / name).read_bytes()
-        limited = f"ulimit -f 1; exec {shlex.quote(sys.executable)} -m sync export {name}"
+        limited = f"ulimit -f 1; exec {shlex.quote(sys.executable)} -B -m sync export {name}"
         process = await kept.start("sh", "-c", limited)
         _, complaint = await process.communicate()
         assert complaint.decode() == f"Nothing could be written to {name}: File too large.\n"
