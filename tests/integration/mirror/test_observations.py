@@ -12,12 +12,13 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 async def test_counts_are_added_and_the_first_time_stays(house: Any) -> None:
-    moments = [NOW, NOW, NOW + timedelta(hours=1)]
-    seen = Observations(lambda: moments.pop(0))
+    now = NOW
+    seen = Observations(lambda: now)
     seen.see("gone")
     seen.see("null-writes")
     await keep_observations(house.mirror, seen)
     assert seen.unstored() == {}
+    now += timedelta(hours=1)
     seen.see("gone", 2)
     await keep_observations(house.mirror, seen)
     await keep_observations(house.mirror, seen)
