@@ -115,7 +115,7 @@ async def test_the_receipt_says_what_left_where(house: Any) -> None:
         "why": None,
         "mirror": {
             "customers": 1,
-            "changes": 3,
+            "changes": 4,
             "tags": 2,
             "doubts": 0,
             "held_deletes": 1,
