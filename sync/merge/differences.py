@@ -67,7 +67,7 @@ def comparable(record: Record, snapshot: Snapshot) -> Values:
 
 
 def without_news(record: Record, carried: Values) -> Values:
-    """Leave out unknown fields that the record does not have, and flags of which one "no" is as good as any."""
+    """Leave out unknown fields that the record does not have, and flags: one "no" is as good as another."""
     fields = carried.get(OTHER)
     if not isinstance(fields, dict):
         return carried

@@ -49,9 +49,10 @@ def test_every_name_is_one_of_the_reference_of_upstream() -> None:
 
 
 def test_what_is_seen_is_counted_until_it_is_stored() -> None:
-    moments = iter(NOW + timedelta(seconds=second) for second in range(9))
-    observations = Observations(lambda: next(moments))
+    now = NOW
+    observations = Observations(lambda: now)
     observations.see("gone")
+    now += timedelta(seconds=1)
     observations.see("gone", 4)
     seen = observations.unstored()
 
