@@ -27,7 +27,7 @@ class Reason(StrEnum):
     REFRESH = "refresh"
 
 
-NOTED_HERE_ALONE: Final = frozenset({Reason.FAILED, Reason.UNREADABLE, Reason.SAID_DELETED, Reason.UNLISTED})
+_NOTED_HERE_ALONE: Final = frozenset({Reason.FAILED, Reason.UNREADABLE, Reason.SAID_DELETED, Reason.UNLISTED})
 """Doubts about customers that may have no record: nothing but their due time says when they arose."""
 
 BEARS_TOMBSTONE: Final = frozenset({Reason.FAILED, Reason.SAID_DELETED})
@@ -110,6 +110,11 @@ class Doubt:
         return self.failures >= MOST_FAILURES
 
     @property
+    def is_of_a_loss(self) -> bool:
+        """Whether a delivery or a list named the customer, of which there may be no record."""
+        return self.reason in _NOTED_HERE_ALONE
+
+    @property
     def priority(self) -> int:
         """Give the place in the queue; 0 comes first."""
         return ASKED if self.asked else PRIORITY[self.reason]
@@ -149,9 +154,9 @@ def _outranks(reason: Reason, known: Reason) -> bool:
 
 
 def _due_at(known: Doubt, reason: Reason, due_at: datetime) -> datetime:
-    if reason in NOTED_HERE_ALONE:
+    if reason in _NOTED_HERE_ALONE:
         return due_at
-    return known.due_at if known.reason in NOTED_HERE_ALONE else min(known.due_at, due_at)
+    return known.due_at if known.reason in _NOTED_HERE_ALONE else min(known.due_at, due_at)
 
 
 def readable_at(doubt: Doubt, record: Record | None, timing: Timing) -> datetime:
@@ -176,7 +181,7 @@ def is_fenced(
     there may be none, by when the doubt is due.
     """
     if doubt is not None and (
-        doubt.revision > seen_revision or (doubt.reason in NOTED_HERE_ALONE and doubt.due_at > began_at)
+        doubt.revision > seen_revision or (doubt.reason in _NOTED_HERE_ALONE and doubt.due_at > began_at)
     ):
         return True
     return record is not None and record.settled_at + timing.read_after > began_at

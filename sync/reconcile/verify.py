@@ -21,7 +21,7 @@ from sync.kounta import (
 )
 from sync.merge.contested import STILL_LISTED, is_borne_out, keep_listed
 from sync.merge.decisions import accept, changed_columns, is_change, merge
-from sync.merge.doubts import BEARS_TOMBSTONE, NOTED_HERE_ALONE, Doubt, Reason, Timing, is_fenced
+from sync.merge.doubts import BEARS_TOMBSTONE, Doubt, Reason, Timing, is_fenced
 from sync.merge.records import Record
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
@@ -301,7 +301,7 @@ class Verifier:
             batch.hold_delete(customer_id, read.answered_at)
             self._deletions.note_missing(customer_id, missing)
             return Outcome.MISSING if record.deleted_at is None else Outcome.GONE
-        if doubt is None or doubt.reason not in NOTED_HERE_ALONE:
+        if doubt is None or not doubt.is_of_a_loss:
             batch.settle(customer_id)  # a person asked about a number: no delivery and no list has named it
             return Outcome.UNKNOWN
         if not was_missed and not self._is_left_out(doubt, complete):

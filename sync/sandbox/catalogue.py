@@ -69,11 +69,11 @@ _FIELD: Final = (
 _MEANT: Final = "Reads what is meant."
 
 DELIVERIES: Final = (
-    Behaviour("garbled-bodies", "A delivery's body is cut short.", "alike", "likely", "garbled", _DOUBT, _FEW),
-    Behaviour("nul-bodies", "A delivery's body holds a NUL, as a byte or as an escape.", "alike", "open", "nul_bodies", _DOUBT, _FEW),
-    Behaviour("not-utf8", "A delivery's body is not UTF-8.", "alike", "open", "not_utf8", _DOUBT, _FEW),
-    Behaviour("nameless-bodies", "A delivery's body names no customer.", "alike", "open", "nameless_bodies", "Deliveries without an id share one open gap: one sweep an hour and one round of refresh a day at most.", _FEW),
-    Behaviour("replayed-elsewhere", "The same signed bytes come to another topic's address: the path is not signed.", "inferred", "likely", "replayed_elsewhere", "A deletion whose bytes came before at another topic deletes nothing before a read has confirmed it.", _FEW),
+    Behaviour("garbled-bodies", "A delivery's body is cut short.", "alike", "likely", "garbled", _DOUBT, _FEW, test="tests/integration/reconcile/test_losses.py::test_an_unreadable_delivery_leaves_a_doubt_on_whom_it_names"),
+    Behaviour("nul-bodies", "A delivery's body holds a NUL, as a byte or as an escape.", "alike", "open", "nul_bodies", _DOUBT, _FEW, test="tests/integration/reconcile/test_losses.py::test_an_unreadable_delivery_leaves_a_doubt_on_whom_it_names"),
+    Behaviour("not-utf8", "A delivery's body is not UTF-8.", "alike", "open", "not_utf8", _DOUBT, _FEW, test="tests/unit/test_reading.py::test_bytes_that_are_not_utf_8_cost_only_their_field"),
+    Behaviour("nameless-bodies", "A delivery's body names no customer.", "alike", "open", "nameless_bodies", "Deliveries without an id share one open gap: one sweep an hour and one round of refresh a day at most.", _FEW, test="tests/integration/reconcile/test_losses.py::test_bodies_that_name_nobody_share_one_sweep_an_hour_and_one_round_a_day"),
+    Behaviour("replayed-elsewhere", "The same signed bytes come to another topic's address: the path is not signed.", "inferred", "likely", "replayed_elsewhere", "A deletion whose bytes came before at another topic deletes nothing before a read has confirmed it.", _FEW, test="tests/integration/mirror/test_mirror_copies.py::test_it_deletes_nobody_before_a_read_has_confirmed_it"),
     Behaviour("lost-deliveries", "A delivery never comes.", "many", "seen", "lost", "A sweep finds what the list carries, the refresh the rest.", (0.1, 0.3)),
     Behaviour("doubled-deliveries", "A delivery comes twice.", "many", "seen", "doubled", "Applying is idempotent.", (0.3, 1.0)),
     Behaviour("disordered-deliveries", "A delivery is overtaken by the next one.", "many", "seen", "disordered", "Stamps order; where they cannot, a read does.", (0.4,)),
@@ -87,31 +87,31 @@ DELIVERIES: Final = (
 )  # fmt: skip
 
 SHAPES: Final = (
-    Behaviour("empty-object-as-list", "An empty object, or an unset address, is [].", "inferred", "likely", "empty_as_list", _MEANT, _SHARES, lasts=True),
-    Behaviour("holes-as-object", "A list with holes is an object.", "inferred", "likely", "holes_as_object", _MEANT, _SHARES, lasts=True),
-    Behaviour("none-as-text", 'What is unset is "" or false.', "inferred", "likely", "none_as_text", _MEANT, _SHARES, lasts=True),
-    Behaviour("numbers-for-text", "Texts of digits are numbers; a phone, mobile or postal code loses zeros and +.", "inferred", "likely", "numbers_for_text", "A number that equals the held text but for leading zeros or + is no change.", _SHARES, lasts=True),
-    Behaviour("text-for-numbers", "Numbers and truth values are texts, truth values also 0 and 1.", "inferred", "likely", "text_for_numbers", _MEANT, _SHARES, lasts=True),
-    Behaviour("strange-fields", "One field has a type that has no meaning there.", "alike", "open", "strange_fields", _FIELD, _SHARES),
-    Behaviour("deep-nesting", "An unknown field is nested hundreds deep.", "alike", "open", "deep_nesting", "That field alone is unread; neither its neighbours nor other items are hidden.", _SHARES),
-    Behaviour("half-surrogates", "A text holds half of a surrogate pair.", "inferred", "likely", "half_surrogates", "That field alone is unread; neither its neighbours nor other items are hidden.", _SHARES),
-    Behaviour("volatile-fields", "Unknown times and counts differ at each answer.", "one", "seen", "volatile_extras", "Unknown fields named *_at, count, *_count, timestamp are no change.", (True,), lasts=True),
+    Behaviour("empty-object-as-list", "An empty object, or an unset address, is [].", "inferred", "likely", "empty_as_list", _MEANT, _SHARES, lasts=True, test="tests/unit/test_reading.py::test_what_is_meant_is_read"),
+    Behaviour("holes-as-object", "A list with holes is an object.", "inferred", "likely", "holes_as_object", _MEANT, _SHARES, lasts=True, test="tests/unit/test_reading.py::test_what_is_meant_is_read"),
+    Behaviour("none-as-text", 'What is unset is "" or false.', "inferred", "likely", "none_as_text", _MEANT, _SHARES, lasts=True, test="tests/unit/test_reading.py::test_what_is_meant_is_read"),
+    Behaviour("numbers-for-text", "Texts of digits are numbers; a phone, mobile or postal code loses zeros and +.", "inferred", "likely", "numbers_for_text", "A number that equals the held text but for leading zeros or + is no change.", _SHARES, lasts=True, test="tests/unit/test_merge_unread.py::test_a_number_is_the_held_text_if_it_is_equal_but_for_zeros_or_a_plus"),
+    Behaviour("text-for-numbers", "Numbers and truth values are texts, truth values also 0 and 1.", "inferred", "likely", "text_for_numbers", _MEANT, _SHARES, lasts=True, test="tests/unit/test_reading.py::test_what_is_meant_is_read"),
+    Behaviour("strange-fields", "One field has a type that has no meaning there.", "alike", "open", "strange_fields", _FIELD, _SHARES, test="tests/unit/test_reading.py::test_what_cannot_be_known_costs_only_itself"),
+    Behaviour("deep-nesting", "An unknown field is nested hundreds deep.", "alike", "open", "deep_nesting", "That field alone is unread; neither its neighbours nor other items are hidden.", _SHARES, test="tests/unit/test_reading.py::test_a_list_is_cut_into_its_items_whatever_they_hold"),
+    Behaviour("half-surrogates", "A text holds half of a surrogate pair.", "inferred", "likely", "half_surrogates", "That field alone is unread; neither its neighbours nor other items are hidden.", _SHARES, test="tests/unit/test_reading.py::test_a_list_is_cut_into_its_items_whatever_they_hold"),
+    Behaviour("volatile-fields", "Unknown times and counts differ at each answer.", "one", "seen", "volatile_extras", "Unknown fields named *_at, count, *_count, timestamp are no change.", (True,), lasts=True, test="tests/unit/test_merge_unread.py::test_unknown_fields_alone_are_no_change_of_upstream_and_fleeting_ones_not_even_here"),
     Behaviour("unknown-fields", "Fields appear that no documentation names, and `id_str`.", "many", "seen", "unknown_extras", "Kept in `other` if every attribute is subscribed.", (True,), lasts=True),
     Behaviour("legacy-addresses", "Addresses have lines[] and zone.", "one", "seen", "address_shape", "Reads both forms.", ("legacy",), lasts=True, test="tests/unit/test_customers.py::test_the_older_form_of_an_address_has_lines_and_a_zone"),
-    Behaviour("mobile-absent", "No record carries `mobile`, which is newer than the seed.", "doc", "open", "mobile_field", "mobile is NULL, `doctor` says so, and no row is partial for it.", (False,), lasts=True),
-    Behaviour("fixed-oddities", "A customer's record is odd in the same way at each answer.", "inferred", "likely", "oddities_per", "A read that is poor or unreadable again settles the doubt as partial, and is repeated at the pace of the refresh.", ("customer",), lasts=True),
+    Behaviour("mobile-absent", "No record carries `mobile`, which is newer than the seed.", "doc", "open", "mobile_field", "mobile is NULL, `doctor` says so, and no row is partial for it.", (False,), lasts=True, test="tests/unit/test_merge_unread.py::test_a_missing_mobile_leaves_a_read_whole_until_one_has_carried_it"),
+    Behaviour("fixed-oddities", "A customer's record is odd in the same way at each answer.", "inferred", "likely", "oddities_per", "A read that is poor or unreadable again settles the doubt as partial, and is repeated at the pace of the refresh.", ("customer",), lasts=True, test="tests/unit/test_merge_unread.py::test_a_poor_read_again_changes_nothing_and_a_whole_one_completes_the_record"),
 )  # fmt: skip
 
 READS: Final = (
-    Behaviour("poor-reads", "A read by id carries the six fields of a list item.", "alike", "open", "poor_reads", "The row is partial, and those six fields alone are verified.", _SHARES),
-    Behaviour("gone", "A deleted customer is answered 410.", "alike", "open", "gone", "A 410 is a 404.", (410,), lasts=True),
-    Behaviour("deleted-flags", "A deleted customer is answered 200 with a flag: deleted, is_deleted or deleted_at in any spelling.", "alike", "open", "deleted_flags", "It goes the way of a 404: the later 200, the second look, the brake.", (0.5, 1.0), lasts=True),
-    Behaviour("false-flags", "A live customer carries a flag that says: not deleted.", "alike", "open", "false_flags", "It says no, and changes nothing.", _SHARES, lasts=True),
-    Behaviour("strange-flags", "A live customer carries a deleted flag without meaning.", "alike", "open", "strange_flags", "Unread; it deletes nobody.", _SHARES),
-    Behaviour("listed-deleted", "A deleted customer stays in the list, with a flag.", "alike", "open", "listed_deleted", "Not deleted while a page asked later lists it, but a problem.", (0.5, 1.0)),
-    Behaviour("answers-another", "A read of a deleted customer is answered with another customer.", "alike", "open", "answers_another", "A doubt; seen twice and left out by a later complete sweep it is held for a person. Never a row for the other id.", (0.5, 1.0)),
-    Behaviour("redirects-another", "A read of a deleted customer redirects to another customer.", "alike", "open", "redirects_another", "As above.", (0.5, 1.0)),
-    Behaviour("redirects-same", "A read redirects to another address of the same customer.", "alike", "open", "redirects_same", "Followed on the same origin; the call counts.", _SHARES, lasts=True),
+    Behaviour("poor-reads", "A read by id carries the six fields of a list item.", "alike", "open", "poor_reads", "The row is partial, and those six fields alone are verified.", _SHARES, test="tests/unit/test_merge_unread.py::test_a_read_proves_what_it_carries_and_the_rest_is_unread"),
+    Behaviour("gone", "A deleted customer is answered 410.", "alike", "open", "gone", "A 410 is a 404.", (410,), lasts=True, test="tests/integration/reconcile/test_deleted_otherwise.py::test_a_410_is_a_404"),
+    Behaviour("deleted-flags", "A deleted customer is answered 200 with a flag: deleted, is_deleted or deleted_at in any spelling.", "alike", "open", "deleted_flags", "It goes the way of a 404: the later 200, the second look, the brake.", (0.5, 1.0), lasts=True, test="tests/integration/reconcile/test_deleted_otherwise.py::test_a_200_that_says_deleted_goes_the_way_of_a_404"),
+    Behaviour("false-flags", "A live customer carries a flag that says: not deleted.", "alike", "open", "false_flags", "It says no, and changes nothing.", _SHARES, lasts=True, test="tests/integration/reconcile/test_deleted_otherwise.py::test_a_200_that_says_it_is_not_deleted_is_one_like_any_other"),
+    Behaviour("strange-flags", "A live customer carries a deleted flag without meaning.", "alike", "open", "strange_flags", "Unread; it deletes nobody.", _SHARES, test="tests/integration/reconcile/test_deleted_otherwise.py::test_a_200_that_says_it_is_not_deleted_is_one_like_any_other"),
+    Behaviour("listed-deleted", "A deleted customer stays in the list, with a flag.", "alike", "open", "listed_deleted", "Not deleted while a page asked later lists it, but a problem.", (0.5, 1.0), test="tests/integration/reconcile/test_deleted_otherwise.py::test_whom_a_later_page_still_lists_is_no_deletion_but_a_problem"),
+    Behaviour("answers-another", "A read of a deleted customer is answered with another customer.", "alike", "open", "answers_another", "A doubt; seen twice and left out by a later complete sweep it is held for a person. Never a row for the other id.", (0.5, 1.0), test="tests/integration/reconcile/test_deleted_otherwise.py::test_an_answer_about_another_customer_is_held_for_a_person"),
+    Behaviour("redirects-another", "A read of a deleted customer redirects to another customer.", "alike", "open", "redirects_another", "As above.", (0.5, 1.0), test="tests/integration/reconcile/test_deleted_otherwise.py::test_an_answer_about_another_customer_is_held_for_a_person"),
+    Behaviour("redirects-same", "A read redirects to another address of the same customer.", "alike", "open", "redirects_same", "Followed on the same origin; the call counts.", _SHARES, lasts=True, test="tests/integration/reconcile/test_deleted_otherwise.py::test_a_redirect_to_the_same_customer_on_the_same_origin_is_followed"),
     Behaviour("read-lag", "Reads and lists show an older state: longer than 5 s was seen.", "log", "seen", "read_lag_seconds", "No read counts sooner than `MIRROR_READ_LAG_SECONDS` after what was last heard.", test="tests/simulation/test_simulation.py::test_whatever_happened_it_ends_right", assumption="A longer lag than `MIRROR_READ_LAG_SECONDS` (assumption A)"),
     Behaviour("clock-skew", "Upstream's clock is off, or steps.", "inferred", "likely", "clock_skew_seconds", "Stamps only order deliveries; a read has the last word.", (-7000.0, 5.0, 300.0)),
     Behaviour("wrong-answers", "A call is answered 200 with another shape, or another customer, once.", "alike", "likely", "wrong_answers", "Retried, then due later: never a deletion.", (0.05, 0.2)),
@@ -129,17 +129,17 @@ LISTS: Final = (
     Behaviour("page-size", "A page has another number of items.", "many", "seen", "page_size", "The last page is the one without a next one, however short the others are.", (7, 100), lasts=True),
     Behaviour("page-base", "Pages are counted from 0 or from 1.", "many", "seen", "page_base", "Follows X-Next-Page alone.", (0, 1), lasts=True),
     Behaviour("last-next-page", "X-Next-Page of the last page is absent, or empty.", "many", "seen", "last_next_page", "Both end the walk.", ("absent", "empty"), lasts=True),
-    Behaviour("cut-walks", "A page names no next one though X-Pages says that there are more.", "alike", "open", "cut_walks", "The walk is not complete: nobody counts as missing.", (0.5, 1.0)),
+    Behaviour("cut-walks", "A page names no next one though X-Pages says that there are more.", "alike", "open", "cut_walks", "The walk is not complete: nobody counts as missing.", (0.5, 1.0), test="tests/integration/kounta/test_kounta_paging.py::test_a_list_that_ends_before_the_pages_it_counts_is_not_complete"),
     Behaviour("overstated-pages", "X-Pages says more pages than there are.", "alike", "open", "overstated_pages", "The walk is not complete, which `status` says.", (0.5,), assumption="X-Pages that always says too much: no walk is ever complete"),
-    Behaviour("endless-pages", "Next pages repeat without end.", "alike", "open", "next_page", "Three pages in a row without a new id end the walk, incomplete.", ("endless",)),
+    Behaviour("endless-pages", "Next pages repeat without end.", "alike", "open", "next_page", "Three pages in a row without a new id end the walk, incomplete.", ("endless",), test="tests/integration/kounta/test_kounta_paging.py::test_a_walk_that_meets_nothing_new_on_three_pages_in_a_row_ends"),
     Behaviour("repeated-page", "The next page is the same one again, or on another host.", "alike", "open", "next_page", "Never asked twice, never asked of another host: the walk is not complete.", ("repeated", "foreign")),
-    Behaviour("http-next-page", "The next page's address has http.", "alike", "open", "next_page", "Asked over https of the same host.", test="tests/unit/test_sandbox_behaviours.py::test_next_pages_may_be_named_with_http"),
+    Behaviour("http-next-page", "The next page's address has http.", "alike", "open", "next_page", "Asked over https of the same host.", test="tests/unit/kounta/test_kounta_origin.py::test_a_port_of_our_own_stays_when_https_takes_the_place_of_http"),
 )  # fmt: skip
 
 WRITES: Final = (
-    Behaviour("null-writes", "A write is answered 2xx with `null`, no body, or an HTML page.", "log", "seen", "write_body", "A 2xx is never sent again; the customer is read back.", ("null", "empty", "html"), lasts=True),
+    Behaviour("null-writes", "A write is answered 2xx with `null`, no body, or an HTML page.", "log", "seen", "write_body", "A 2xx is never sent again; the customer is read back.", ("null", "empty", "html"), lasts=True, test="tests/integration/kounta/test_kounta_writes.py::test_a_yes_to_a_creation_is_never_sent_again_and_who_was_made_is_looked_up"),
     Behaviour("no-location", "The 201 to a new customer names no Location.", "inferred", "open", "created_location", "The new customer is looked up by what was written.", (False,), lasts=True),
-    Behaviour("error-after-write", "A write is answered 5xx, or not at all, after it was done.", "log", "seen", "fault_after_write", "Looked up before it is sent again; `fate_unknown` when nothing can tell.", (1.0,)),
+    Behaviour("error-after-write", "A write is answered 5xx, or not at all, after it was done.", "log", "seen", "fault_after_write", "Looked up before it is sent again; `fate_unknown` when nothing can tell.", (1.0,), test="tests/integration/kounta/test_kounta_writes.py::test_a_creation_of_unknown_fate_is_looked_up_and_never_made_twice"),
     Behaviour("mobile-taken", "A mobile that another customer has is refused, with an unknown status.", "doc", "documented", "mobile_taken", "Exit 1 with what upstream said.", test="tests/integration/kounta/test_kounta_writes.py::test_a_mobile_that_another_customer_has_is_refused_by_upstream"),
     Behaviour("unknown-writes", "Fields that cannot be written are ignored, or refused.", "inferred", "open", "unknown_fields", "Only fields of the seed are written.", test="tests/integration/test_sandbox_api.py::test_a_creation_without_its_minimum_or_with_what_cannot_be_is_400"),
 )  # fmt: skip
@@ -147,24 +147,24 @@ WRITES: Final = (
 LIMITS: Final = (
     Behaviour("limit-headers", "What a 429 carries.", "log", "seen", "limit_headers", "Any of the headers is used; without one the pauses grow.", ("none", "retry-after", "reset", "both"), lasts=True),
     Behaviour("too-many", "429 comes though the limit is not reached.", "many", "seen", "too_many", "The budget closes until the reset.", (0.05, 0.2)),
-    Behaviour("reset-in-milliseconds", "X-Ratelimit-Reset counts milliseconds.", "alike", "open", "reset_unit", "Recognised by its size.", ("milliseconds",), lasts=True),
-    Behaviour("far-reset", "A 429 names a reset that is far away.", "alike", "open", "reset_ahead_seconds", "A pause is cut to 5 minutes, doubling.", (3600.0, 10.0**8), lasts=True),
-    Behaviour("remaining-headers", "Every answer has X-Ratelimit-Limit, -Remaining and -Reset.", "one", "seen", "remaining_headers", "Used where they come.", (True,), lasts=True),
+    Behaviour("reset-in-milliseconds", "X-Ratelimit-Reset counts milliseconds.", "alike", "open", "reset_unit", "Recognised by its size.", ("milliseconds",), lasts=True, test="tests/unit/kounta/test_kounta_limits.py::test_a_reset_is_read_in_seconds_or_milliseconds"),
+    Behaviour("far-reset", "A 429 names a reset that is far away.", "alike", "open", "reset_ahead_seconds", "A pause is cut to 5 minutes, doubling.", (3600.0, 10.0**8), lasts=True, test="tests/unit/kounta/test_kounta_limits.py::test_a_long_pause_is_cut_to_five_minutes_and_doubles_as_it_repeats"),
+    Behaviour("remaining-headers", "Every answer has X-Ratelimit-Limit, -Remaining and -Reset.", "one", "seen", "remaining_headers", "Used where they come.", (True,), lasts=True, test="tests/unit/kounta/test_kounta_limits.py::test_calls_that_remain_are_spread_until_the_reset"),
     Behaviour("limit-window", "The limit counts minutes of the clock, or any 60 seconds: unknown.", "inferred", "open", "limit_window", "Calls are evenly spaced.", ("fixed", "sliding"), lasts=True),
 )  # fmt: skip
 
 ACCESS: Final = (
     Behaviour("error-shapes", "Errors are JSON with one of three keys, plain text, or HTML.", "many", "seen", "error_shape", "Any of them is shown as a sentence.", ("error", "message", "error_message", "text", "html"), lasts=True),
-    Behaviour("company-redirects", "/v1/companies/me answers with a redirect.", "one", "seen", "company_redirects", "Followed on the same origin, with the credentials.", (True,), lasts=True),
-    Behaviour("token-answers", "The token endpoint answers a 403 page, temporarily_unavailable, or a plain 401.", "alike", "likely", "token_answers", "Only the JSON error invalid_grant ends a permission; everything else backs off and heals by itself.", test="tests/unit/test_sandbox_behaviours.py::test_the_token_endpoint_may_answer_otherwise"),
+    Behaviour("company-redirects", "/v1/companies/me answers with a redirect.", "one", "seen", "company_redirects", "Followed on the same origin, with the credentials.", (True,), lasts=True, test="tests/integration/kounta/test_kounta_reads.py::test_the_company_may_be_behind_a_redirect_and_authorization_is_sent_again"),
+    Behaviour("token-answers", "The token endpoint answers a 403 page, temporarily_unavailable, or a plain 401.", "alike", "likely", "token_answers", "Only the JSON error invalid_grant ends a permission; everything else backs off and heals by itself.", test="tests/integration/kounta/test_kounta_permission.py::test_whatever_else_upstream_says_passes_by_itself"),
     Behaviour("kept-refresh-token", "A refresh brings no new refresh token.", "many", "seen", "rotate_refresh_tokens", "The old one is kept.", test="tests/integration/kounta/test_kounta_oauth.py::test_a_hundred_calls_with_an_expired_token_share_one_refresh"),
     Behaviour("expired-token", "An expired access token is answered 400.", "many", "seen", "expired_token", "Renewed once, then given up.", test="tests/integration/kounta/test_kounta_oauth.py::test_a_hundred_calls_with_an_expired_token_share_one_refresh"),
     Behaviour("wrong-company", "A call for another company is answered 403 or 404.", "inferred", "open", "wrong_company", "Lost access, never a deletion.", test="tests/integration/test_sandbox_api.py::test_another_company_is_404_or_403"),
 )  # fmt: skip
 
 REGISTRATION: Final = (
-    Behaviour("unset-filter", "An unset filter is shown as {}, and null is refused.", "many", "seen", "unset_filter", "Cleared with {}; if it does not go, a new registration replaces it.", test="tests/unit/test_sandbox_behaviours.py::test_an_unset_filter_may_be_an_object_and_null_refused"),
-    Behaviour("normalised-addresses", "Addresses of webhooks are normalised.", "alike", "likely", "webhook_addresses", "Known again whatever the case of the host, a default port, one trailing slash.", test="tests/unit/test_sandbox_behaviours.py::test_addresses_of_webhooks_may_be_normalised"),
+    Behaviour("unset-filter", "An unset filter is shown as {}, and null is refused.", "many", "seen", "unset_filter", "Cleared with {}; if it does not go, a new registration replaces it.", test="tests/integration/registration/test_registration.py::test_an_unset_filter_is_none_however_it_is_shown"),
+    Behaviour("normalised-addresses", "Addresses of webhooks are normalised.", "alike", "likely", "webhook_addresses", "Known again whatever the case of the host, a default port, one trailing slash.", test="tests/integration/registration/test_registration.py::test_an_address_that_upstream_normalises_is_known_again"),
     Behaviour("webhook-filters", "The form of an attribute filter is unknown.", "inferred", "open", "webhook_filters", "Registers without one, and filters by itself.", test="tests/integration/registration/test_registration.py::test_ensure_registers_each_topic_once"),
     Behaviour("unchanged-announced", "An update that changes nothing is announced too.", "inferred", "open", "announce_unchanged", "No change; the row's as_of advances.", (True, False), lasts=True),
 )  # fmt: skip

@@ -849,7 +849,7 @@ def without_the_fence_of_failures(patch: pytest.MonkeyPatch) -> None:
     fenced = doubts.is_fenced
 
     def is_fenced(record: Record | None, doubt: Doubt | None, **known: Any) -> bool:
-        if doubt is not None and doubt.reason in doubts.NOTED_HERE_ALONE:
+        if doubt is not None and doubt.reason in doubts._NOTED_HERE_ALONE:
             doubt = replace(doubt, reason=Reason.STALE)
         return fenced(record, doubt, **known)
 

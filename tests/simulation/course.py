@@ -44,6 +44,8 @@ class Course:
         self._chance = Random(f"course {world.plan.seed}")
         self._complaints: list[str] = []
         self._faults: list[dict[str, Any]] = []
+        self._asked_for: list[asyncio.Task[Any]] = []
+        """What people have asked the worker for: a write may still make a customer."""
         self._made: dict[str, int] = {}
         """Reference -> the customer that a write said it has made."""
 
@@ -152,7 +154,7 @@ class Course:
                 answer = error
             self._world.tell(f"a request is answered: {answer}"[:120])
 
-        self._world.processes["worker"].spawn(ask())
+        self._asked_for.append(self._world.processes["worker"].spawn(ask()))
 
     async def end(self, courier: Courier) -> None:
         """Let upstream stop changing and answer, reconcile, and compare."""
@@ -174,6 +176,9 @@ class Course:
         self._look()
         await self._until_applied()
         self.wrong_before = self._look()
+        if self._asked_for:
+            await asyncio.wait(self._asked_for)
+        await self._until_applied()
         await asyncio.sleep(self._seconds_closed() + REST_SECONDS)
         await self._world.up["worker"].wait()
         doubtful = self._judge.doubts() + len(self._judge.missed())
