@@ -354,7 +354,7 @@ async def test_a_restored_backup_brings_nobody_back(house: Any) -> None:
     await house.eraser.erase(ANN)
     await house.close_worker()
     restore()
-    assert changes(house) == ["created", "updated", "updated"]
+    assert changes(house) == ["created", "updated", "updated", "updated"]
     house.later(minutes=1)
     await house.open_worker()
     assert changes(house) == ["erased"]

@@ -280,6 +280,7 @@ async def test_a_filter_that_every_registration_gets_is_told_and_not_replaced_fo
 @pytest.mark.parametrize("shown", [{}, [], None, {"attributes": []}])
 async def test_an_unset_filter_is_none_however_it_is_shown(shop: Any, site: Any, shown: Any) -> None:
     first = (await site.ensure()).registered[0]
+    shop.sandbox.change(shop.sandbox.settings, {"unset_filter": "object" if shown == {} else "null"})
     shop.change(first, filter=shown)
     assert (await site.registrar.check()).repaired == []
     assert ("unset-filter" in site.kounta.observations.unstored()) is (shown == {})
