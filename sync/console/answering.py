@@ -7,7 +7,7 @@ worker is at it, then the object. So a command knows a worker that is busy from 
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 import structlog
@@ -92,7 +92,9 @@ async def kept_alive(
                 line = asyncio.ensure_future(anext(lines, None))
         finally:
             line.cancel()
-            await asyncio.wait([line])
+            while not line.done():  # a disconnect cancels again and again, and `lines` must not run any more
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([line])
 
 
 async def _answer(

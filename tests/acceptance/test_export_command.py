@@ -32,14 +32,15 @@ ROWS = "SELECT * FROM customers ORDER BY company_id, id"
 
 
 PAUSING = """
-import signal, sys
+import signal, sys, time
 from sync.cli import main
 from sync.mirror.formats import Csv
 
 write = Csv.write
 def write_and_wait(self, rows):
     write(self, rows)
-    signal.pause()
+    while True:  # a signal that comes just before signal.pause() would be waited for for ever
+        time.sleep(0.05)
 Csv.write = write_and_wait
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored by what runs behind a shell
 sys.argv = ["kounta-mirror", "export", "customers.csv"]

@@ -91,7 +91,9 @@ def test_on_postgresql_they_are_comments(empty_place: Place) -> None:
     migrate_mirror(empty_place)
     found = comments(empty_place.url)
     assert found == wanted_comments()
-    assert found["customers", "verified_at"].startswith("When a read of Kounta last confirmed what the row shows")
+    assert found["customers", "verified_at"].startswith(
+        "When a read of Kounta last confirmed what the row shows"
+    )
     assert "NULL: not confirmed" in found["customers", "verified_at"]
     assert "`" not in "".join(found.values())
 
