@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 NOT_YET: frozenset[str] = frozenset({"none-as-text"})
 """Behaviours that the product cannot survive yet: only `--only` draws them."""
-BROKEN_YET: frozenset[int] = frozenset()
-"""Seeds that find a fault of the product that is not repaired yet."""
 ALONE, MIXED = 0.35, 0.35
 """Shares of the seeds with one behaviour, and with several."""
 OF_MIXED = 0.12

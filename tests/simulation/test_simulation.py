@@ -18,7 +18,7 @@ from receiver.ownership import OwnedElsewhere, Ownership
 from sync.reconcile import verify
 from tests.simulation.disk import inline_sqlite
 from tests.simulation.loop import VirtualLoop
-from tests.simulation.oddly import BROKEN_YET, PLAIN
+from tests.simulation.oddly import PLAIN
 from tests.simulation.process import Disk, Process
 from tests.simulation.seed import Outcome, simulate
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 ROOT = Path(__file__).parents[2]
-SEEDS = [seed for seed in range(1, 25) if seed not in BROKEN_YET]
+SEEDS = range(1, 25)
 
 
 @cache
