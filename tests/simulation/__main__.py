@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sync.sandbox.catalogue import CATALOGUE
-from tests.simulation.oddly import NOT_YET, Chosen
+from tests.simulation.oddly import Chosen
 from tests.simulation.seed import Outcome, simulate
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main() -> int:
         )
     given = parser.parse_args()
     seeds = [given.seed] if given.seed is not None else range(given.first, given.first + given.count)
-    chosen = Chosen(tuple(given.only), NOT_YET | set(given.without))
+    chosen = Chosen(tuple(given.only), given.without)
     outcomes: list[Outcome] = []
     with suppress(KeyboardInterrupt), closing(_outcomes(seeds, chosen, given)) as found:
         for outcome in found:  # what was run until an interruption is summed up

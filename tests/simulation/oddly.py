@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from sync.sandbox.catalogue import Behaviour
 
-NOT_YET: frozenset[str] = frozenset({"none-as-text"})
-"""Behaviours that the product cannot survive yet: only `--only` draws them."""
 ALONE, MIXED = 0.35, 0.35
 """Shares of the seeds with one behaviour, and with several."""
 OF_MIXED = 0.12
@@ -32,7 +30,7 @@ class Chosen:
     """What may be drawn. `only`: these, in every seed, each value in turn. `without`: none of these."""
 
     only: tuple[str, ...] = ()
-    without: Collection[str] = NOT_YET
+    without: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from sync.merge import decisions
 from sync.sandbox.catalogue import CATALOGUE
 from sync.sandbox.customer import Customer
 from sync.sandbox.outbox import Change
-from tests.simulation.oddly import NOT_YET, PLAIN, Chosen, drawn
+from tests.simulation.oddly import PLAIN, Chosen, drawn
 from tests.simulation.plan import plan
 from tests.simulation.seed import simulate
 from tests.simulation.witness import Witness, is_same
@@ -23,8 +23,6 @@ ASKED = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_the_mirror_survives_each_behaviour_alone(name: str) -> None:
-    if name in NOT_YET:
-        pytest.skip("the product does not survive it yet")
     outcome = simulate(SEED, Chosen(only=(name,)))
 
     assert not outcome.broken, f"scripts/simulate --seed {SEED} --only {name}: {outcome.broken}"
@@ -50,10 +48,7 @@ def test_stamps_are_trusted_only_where_nothing_drawn_disturbs_them() -> None:
 
 def test_a_read_that_proves_what_it_did_not_carry_is_a_lie() -> None:
     outcomes = [simulate(seed, Chosen(only=("poor-reads", "fixed-oddities"))) for seed in (1, 3)]
-    if "poor-reads" in NOT_YET:
-        assert any("a lie" in one.broken for one in outcomes)
-    else:
-        assert not any(one.broken for one in outcomes)
+    assert not any(one.broken for one in outcomes)
 
 
 def test_a_row_that_is_called_verified_without_a_read_is_a_lie(monkeypatch: pytest.MonkeyPatch) -> None:

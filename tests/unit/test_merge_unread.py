@@ -194,6 +194,13 @@ def test_what_a_list_alone_carries_is_not_read_at_every_sweep(
     assert compare_listed(record, answer({**SIX, **listed}, 120, listed=True)).doubt is doubt
 
 
+@pytest.mark.parametrize(("held", "listed"), [(None, ""), ("", None), (None, False)])
+def test_a_list_that_says_none_in_another_way_asks_for_nothing(held: Any, listed: Any) -> None:
+    record = accepted(known(), {**WHOLE, "email": held}, 60).record
+    assert compare_listed(record, answer({**WHOLE, "email": listed}, 120, listed=True)).doubt is None
+    assert accepted(record, {**WHOLE, "email": ""}, 180).record.values["email"] == ""
+
+
 def test_a_record_of_the_list_alone_is_still_to_be_read() -> None:
     record = merge(None, answer(SIX, 0, listed=True), LENS.subscription, LENS.window).record
     assert compare_listed(record, answer(SIX, 60, listed=True)).doubt is Reason.PARTIAL
