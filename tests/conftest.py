@@ -24,6 +24,12 @@ share()
 
 pytest_plugins = ["tests.scheduling", "tests.timekeeping"]
 
+ABOVE_THE_STORES = (
+    "tests/integration/reconcile/",
+    "tests/integration/console/",
+    "tests/integration/registration/",
+)
+"""Tests of code that knows no SQL; tests/integration/mirror proves the stores below it on both."""
 TEMPLATE = "both_schemas"
 SERVER_SETTINGS = (
     "max_connections = 400",
@@ -103,9 +109,10 @@ def postgresql(testrun_uid: str, worker_id: str) -> PostgreSQL:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out on PostgreSQL the further variants of a scenario that is tried there.
+    """Leave out on PostgreSQL what is like something that is tried there; `scripts/test --long` tries all.
 
-    Each scenario is tried on both databases, each variant of it on SQLite; `scripts/test --long` tries all.
+    All is tried on SQLite. On PostgreSQL the first variant of each scenario is, and in ABOVE_THE_STORES
+    the first scenario of each file.
     """
     if LONG:
         return
@@ -119,9 +126,10 @@ def _repeated_on_postgresql(items: Iterable[pytest.Item]) -> set[pytest.Item]:
     tried, repeated = set(), set()
     for item, scenario, variant, kind in _variants(items):
         if kind == "postgresql" and (scenario, variant) in on_sqlite:
-            if scenario in tried:
+            like = scenario.partition("::")[0] if scenario.startswith(ABOVE_THE_STORES) else scenario
+            if like in tried:
                 repeated.add(item)
-            tried.add(scenario)
+            tried.add(like)
     return repeated
 
 

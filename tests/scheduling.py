@@ -12,6 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 BROWSER: Final = "one house and one browser"
 ROLES: Final = "roles, which belong to the server of all databases"
+SEEDS: Final = "outcomes of the simulation's seeds"
 TOGETHER: Final = {
     "tests/browser/": BROWSER,
     "tests/integration/mirror/test_dashboards.py": ROLES,
@@ -19,6 +20,7 @@ TOGETHER: Final = {
     "tests/integration/mirror/test_open_mirror.py::test_the_role_for_reporting": ROLES,
     "tests/integration/mirror/test_recipes.py": ROLES,
     "tests/integration/test_reporting_role.py": ROLES,
+    "tests/simulation/test_simulation.py": SEEDS,
 }
 """How a test's id begins -> what it shares with others."""
 

@@ -10,23 +10,29 @@ from sync.merge import decisions
 from sync.sandbox.catalogue import CATALOGUE
 from sync.sandbox.customer import Customer
 from sync.sandbox.outbox import Change
+from tests.budget import tries
 from tests.simulation.oddly import PLAIN, Chosen, drawn
 from tests.simulation.plan import plan
 from tests.simulation.seed import simulate
 from tests.simulation.witness import Witness, is_same
 
 DRAWN = [one.name for one in CATALOGUE.values() if one.draws]
+SEEDS_FOR_ALL = tries(16, len(DRAWN))
+AT_ONCE = [tuple(DRAWN[first::SEEDS_FOR_ALL]) for first in range(SEEDS_FOR_ALL)]
+"""Behaviours of one seed: four in the whole check, each alone in a long run."""
 SEED = 12
 """A seed that takes the last value of each behaviour, the strongest one."""
 ASKED = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
 
 
-@pytest.mark.parametrize("name", DRAWN)
-def test_the_mirror_survives_each_behaviour_alone(name: str) -> None:
-    outcome = simulate(SEED, Chosen(only=(name,)))
+@pytest.mark.parametrize("names", AT_ONCE, ids="+".join)
+def test_the_mirror_survives_each_behaviour(names: tuple[str, ...]) -> None:
+    outcome = simulate(SEED, Chosen(only=names))
 
-    assert not outcome.broken, f"scripts/simulate --seed {SEED} --only {name}: {outcome.broken}"
-    assert outcome.odd == (name,)
+    assert not outcome.broken, (
+        f"scripts/simulate --seed {SEED} --only {' --only '.join(names)}: {outcome.broken}"
+    )
+    assert outcome.odd == names
 
 
 def test_seeds_draw_none_one_or_several_and_never_what_is_left_out() -> None:
