@@ -78,18 +78,24 @@ class Observations:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._seen: dict[str, Observed] = {}
+        self._ever: set[str] = set()
 
     def see(self, name: str, count: int = 1) -> None:
         """Count a behaviour of BEHAVIOURS. Raises KeyError for any other name: a mistake of the program."""
         if name not in BEHAVIOURS:
             raise KeyError(name)
         now = self._clock()
+        self._ever.add(name)
         known = self._seen.get(name)
         self._seen[name] = (
             Observed(count, now, now)
             if known is None
             else replace(known, count=known.count + count, last_at=now)
         )
+
+    def has_seen(self, name: str) -> bool:
+        """Return whether a behaviour has been seen since this object was made."""
+        return name in self._ever
 
     def unstored(self) -> dict[str, Observed]:
         """Return what was seen since it was last stored."""

@@ -181,20 +181,23 @@ def accept_missing_unknown(
     return Decision(Verdict.TOMBSTONED, record, Kind.DELETED)
 
 
-def compare_listed(record: Record, snapshot: Snapshot) -> Decision:
+def compare_listed(record: Record, snapshot: Snapshot, *, none_is_empty: bool = False) -> Decision:
     """Decide what a list item that carries only part of the fields does: nothing, but it may leave a doubt.
 
     It is a word of the customer like any other: a read that began before it, or too soon after it, may
     still show what was before, and must not settle what the list has shown. What either of them could not be
     read in is not compared, and a record that a read has left partial leaves no doubt: every sweep would ask
     for a read that says no more than the last one. The refresh reads it again. So it would for an unknown
-    field that lists alone carry: of those, the ones are compared that the record has.
+    field that lists alone carry: of those, the ones are compared that the record has. `none_is_empty`: this
+    upstream's lists do not tell none from "".
     """
     doubt = Reason.PARTIAL if record.partial and record.verified_at is None else None
     if record.deleted_at is not None:
         doubt = Reason.LISTED_THOUGH_DELETED
-    elif differing(record.values, without_news(record, comparable(record, understood(record, snapshot)))):
-        doubt = Reason.LISTED_DIFFERENTLY
+    else:
+        carried = comparable(record, understood(record, snapshot))
+        if differing(record.values, without_news(record, carried, none_is_empty=none_is_empty)):
+            doubt = Reason.LISTED_DIFFERENTLY
     return Decision(Verdict.UNCHANGED, heard(record, snapshot.arrived_at), doubt=doubt)
 
 
@@ -255,14 +258,15 @@ def _verified(record: Record, snapshot: Snapshot) -> Record:
 def _onto_live(record: Record, snapshot: Snapshot, window: timedelta) -> Decision:
     columns = differing(record.values, snapshot.values, snapshot.unread)
     fills = record.partial and snapshot.complete
-    if not columns and not unread_otherwise(record, snapshot):
+    otherwise = unread_otherwise(record, snapshot)
+    if not columns and not otherwise:
         now = _advanced(record, snapshot)
         if snapshot.complete:
             return Decision(Verdict.UNCHANGED, replace(now, **_overlay(record, snapshot)) if fills else now)
         # what it does not say may be what it was sent for
         return Decision(Verdict.UNCHANGED, now, doubt=Reason.CONFIRMATION)
     known = _known_to_read(record, snapshot)
-    if fills and not known and all(is_unknown(record, column) for column in columns):
+    if fills and not known and not otherwise and all(is_unknown(record, column) for column in columns):
         return _applied(record, snapshot, columns, Reason.CONFIRMATION)
     ambiguous = _ambiguous(record, snapshot, window)
     if _later(record, snapshot) and not known:

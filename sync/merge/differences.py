@@ -20,7 +20,7 @@ _WITH_EXPONENT: Final = 1e16
 """From there on a float is written with an exponent."""
 _PART_OF_ADDRESS: Final = {"primary_address": "primary_city", "shipping_address": "shipping_city"}
 """Field of an address -> a column that is carried whenever the address is."""
-_UNSET: Final = (None, "")
+UNSET: Final = (None, "")
 _DIGITS: Final = re.compile(r"\+?[0-9]+")
 
 
@@ -67,17 +67,18 @@ def comparable(record: Record, snapshot: Snapshot) -> Values:
     return {name: value for name, value in snapshot.values.items() if name not in unread}
 
 
-def without_news(record: Record, carried: Values) -> Values:
+def without_news(record: Record, carried: Values, *, none_is_empty: bool) -> Values:
     """Leave out differences that prove no change.
 
-    These are unknown fields that the record lacks, flags of which one "no" is as good as any other, and
-    "" for none or none for "", which PHP takes for the same.
+    These are unknown fields that the record lacks, flags of which one "no" is as good as any other, and ""
+    for none and none for "" where `none_is_empty`.
     """
-    carried = {
-        name: value
-        for name, value in carried.items()
-        if value not in _UNSET or record.values.get(name) not in _UNSET
-    }
+    if none_is_empty:
+        carried = {
+            name: value
+            for name, value in carried.items()
+            if value not in UNSET or record.values.get(name) not in UNSET
+        }
     fields = carried.get(OTHER)
     if not isinstance(fields, dict):
         return carried

@@ -1,7 +1,7 @@
 """Sweeps: a walk of upstream's list, which finds what no webhook said."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -12,6 +12,7 @@ import structlog
 from sync.kounta import Customer, Kounta, KountaError, KountaRefused, KountaThrottled, KountaUnavailable, Page
 from sync.merge.contested import doubt_said_deleted, is_listed_later
 from sync.merge.decisions import Decision, Kind, accept, compare_listed, compare_unlisted, merge
+from sync.merge.differences import UNSET
 from sync.merge.doubts import ASKED, SWEEP, Reason, Timing, is_fenced
 from sync.merge.snapshots import Lens, Snapshot, Source, UnreadableError
 from sync.mirror.batch import Batch
@@ -37,6 +38,8 @@ BACKFILL: Final = "backfill"
 AT_ONCE: Final = 500
 RESUMABLE: Final = timedelta(hours=6)
 """A sweep that began longer ago starts anew: what it listed first is old, or its page will never come."""
+_TEXTS: Final = frozenset({"first_name", "last_name", "email", "image"})
+"""Listed texts that may be unset; an unset reference_id is "" by the seed."""
 MOST_HELD_BACK: Final = 20_000
 """Unknown customers kept in memory until it is known whose list it is: about 30 MB."""
 
@@ -131,6 +134,8 @@ class Sweeper:
         self._lens = lens
         self._timing = timing
         self._clock = clock
+        self._nones: set[str | None] = set()
+        """How lists have said that a text is unset: none, ""."""
         self._walking = asyncio.Lock()
         self._awaited = 0
         """Sweeps that people wait for: one that nobody waits for gives way."""
@@ -232,6 +237,7 @@ class Sweeper:
         ids = {customer.id for customer in page.customers}
         ids.update(item.customer_id for item in page.unreadable if item.customer_id is not None)
         async with self._mirror.batch(ids, self._clock()) as batch:
+            self._nones.update(_nones_of(page.customers))
             for customer in page.customers:
                 self._take_item(walk, batch, page, customer, progress)
             for item in page.unreadable:
@@ -309,7 +315,7 @@ class Sweeper:
         elif record is not None and contested is not None:
             decision = replace(compare_listed(record, snapshot), doubt=contested)
         elif record is not None and not snapshot.complete:
-            decision = compare_listed(record, snapshot)
+            decision = compare_listed(record, snapshot, none_is_empty=self._none_is_empty)
         elif snapshot.complete and not self._is_fenced(batch, item):
             decision = accept(record, snapshot, self._lens.subscription)
             batch.settle(customer_id)
@@ -322,6 +328,11 @@ class Sweeper:
         walk.swept.updated += decision.kind in {Kind.UPDATED, Kind.RESTORED}
         walk.note(customer_id, outcome_of(decision, record), "")
         batch.listed(customer_id, walk.row.id)
+
+    @property
+    def _none_is_empty(self) -> bool:
+        """Whether "" in a list may be none: no list has said both, or upstream says false or "" for none."""
+        return len(self._nones) < len(UNSET) or self._kounta.observations.has_seen("none-as-text")
 
     def _contested(self, batch: Batch, item: _Item) -> Reason | None:
         """Return the doubt of a customer that this page lists though reads say that it is gone, else None."""
@@ -405,3 +416,13 @@ class Sweeper:
                     shown = doubt.due_at <= walk.row.started_at
                     due_at = now if shown else now + self._timing.read_after
                     batch.doubt(customer_id, Reason.UNLISTED, due_at)
+
+
+def _nones_of(customers: Iterable[Customer]) -> set[str | None]:
+    """Return how the texts of these list items say that they are unset: none, ""."""
+    return {
+        value
+        for customer in customers
+        for name in _TEXTS & customer.model_fields_set
+        if (value := getattr(customer, name)) in UNSET
+    }

@@ -117,6 +117,8 @@ class Oddities:
 
     def _strange(self, record: JsonObject, customer_id: int) -> None:
         fields = [name for name in record if name in (*LISTED[1:], *_DIALLED, *_STRANGE)]
+        if not fields:
+            return  # a deletion that names the customer and no more
         field = self._chance.choice(fields, "strange_fields", customer_id)
         values = _STRANGE.get(field, _STRANGE_TEXTS)
         record[field] = self._chance.choice(values, "strange_fields value", customer_id)

@@ -104,13 +104,18 @@ class Judge:
         return faults.numbers_for_text > 0 or faults.none_as_text > 0
 
     def missed(self) -> dict[int, str]:
-        """Name the rows that a reconciliation has to make right: wrong in what a list carries.
+        """Name the rows that a reconciliation has to make right: wrong in what its list carried.
 
         What the last read left unread is not wrong: NULL, and the row is partial (the claim).
         """
-        wrong = only_listed(self.wrong())
+        wrong = self.wrong()
         rows = self._rows() if wrong else {}
-        return {id_: what for id_, what in wrong.items() if not _is_unread(what, rows.get(id_))}
+        return {
+            id_: what
+            for id_, what in wrong.items()
+            if not what.startswith(DIFFERS)
+            or LISTED & self._witness.listed(id_) & set(differing(what)) - _unread_of(rows[id_])
+        }
 
     def _unblurred(self, what: str, row: dict[str, Any] | None, truth: dict[str, Any] | None) -> str:
         """Leave out the columns that only seem to differ; "": there is no other."""
@@ -373,11 +378,11 @@ class Judge:
         return {row[0] for row in rows}
 
 
-def _is_unread(what: str, row: dict[str, Any] | None) -> bool:
-    """Tell whether all that differs was left unknown by a read."""
-    if row is None or not what.startswith(DIFFERS) or not row["partial"] or row["verified_at"] is None:
-        return False
-    return all(row[name] is None for name in differing(what))
+def _unread_of(row: dict[str, Any]) -> set[str]:
+    """Return the columns that a read may have left unknown."""
+    if not row["partial"] or row["verified_at"] is None:
+        return set()
+    return {name for name, value in row.items() if value is None}
 
 
 def _is_sweeping(mirror: sqlite3.Connection) -> bool:
@@ -414,12 +419,3 @@ def _opened(path: Path) -> sqlite3.Connection:
 def differing(what: str) -> list[str]:
     """Name the columns in which a row differs, by the sentence that says so."""
     return what.removeprefix(DIFFERS).split(", ")
-
-
-def only_listed(wrong: dict[int, str]) -> dict[int, str]:
-    """Leave out the rows that are wrong only in what an abridged list does not carry."""
-    return {
-        customer_id: what
-        for customer_id, what in wrong.items()
-        if not what.startswith(DIFFERS) or LISTED & set(differing(what))
-    }

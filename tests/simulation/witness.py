@@ -37,6 +37,7 @@ class Witness:
         self._application = application
         self._initial = {customer.id: customer for customer in initial}
         self._served: dict[int, list[Served]] = {}
+        self._listed: dict[int, frozenset[str]] = {}
 
     def note(self, path: str, body: bytes, asked_at: float, answered_at: float) -> None:
         """Note the records of an answer 2xx to a call about customers."""
@@ -50,11 +51,17 @@ class Witness:
             if isinstance(record, dict) and (customer_id := _id(record.get("id"))) is not None:
                 served = Served(asked_at, answered_at, frozenset(_carried(record)))
                 self._served.setdefault(customer_id, []).append(served)
+                if isinstance(said, list):
+                    self._listed[customer_id] = served.carried
 
     def served_at(self, customer_id: int, verified_at: float) -> list[Served]:
         """Give the answers about a customer that came at that time (to the millisecond)."""
         served = self._served.get(customer_id, ())
         return [one for one in served if abs(one.answered_at - verified_at) < 0.0011]
+
+    def listed(self, customer_id: int) -> frozenset[str]:
+        """Return the fields that the customer's newest list item carried; all, if it was in no list."""
+        return self._listed.get(customer_id, frozenset(FIELDS))
 
     def states(self, customer_id: int, since: float, until: float) -> Iterator[Mapping[str, Any]]:
         """Walk what was true of a customer at some time of an interval, as columns."""

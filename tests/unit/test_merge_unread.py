@@ -164,6 +164,12 @@ def test_a_null_in_place_of_what_could_not_be_read_is_news_too() -> None:
     assert newer.doubt is Reason.CONFIRMATION
 
 
+def test_what_could_not_be_read_and_what_replaces_it_at_once_are_ambiguous() -> None:
+    record = merged(known(), STRANGE, 60).record
+    for body in (WHOLE, {**WHOLE, "email": None}):
+        assert merged(record, body, 61).doubt is Reason.AMBIGUOUS
+
+
 def test_a_webhook_that_says_nothing_of_an_attribute_may_have_been_sent_for_it() -> None:
     decision = merged(known(), SIX, 60)
     assert (decision.verdict, decision.doubt) == (Verdict.UNCHANGED, Reason.CONFIRMATION)
@@ -195,9 +201,11 @@ def test_what_a_list_alone_carries_is_not_read_at_every_sweep(
 
 
 @pytest.mark.parametrize(("held", "listed"), [(None, ""), ("", None), (None, False)])
-def test_a_list_that_says_none_in_another_way_asks_for_nothing(held: Any, listed: Any) -> None:
+def test_a_list_that_does_not_tell_none_from_an_empty_text_asks_for_nothing(held: Any, listed: Any) -> None:
     record = accepted(known(), {**WHOLE, "email": held}, 60).record
-    assert compare_listed(record, answer({**WHOLE, "email": listed}, 120, listed=True)).doubt is None
+    item = answer({**WHOLE, "email": listed}, 120, listed=True)
+    assert compare_listed(record, item, none_is_empty=True).doubt is None
+    assert (compare_listed(record, item).doubt is None) is (listed is False)
     assert accepted(record, {**WHOLE, "email": ""}, 180).record.values["email"] == ""
 
 
