@@ -28,7 +28,7 @@ SURENESS: Final[dict[Sure, str]] = {
     "likely": "not seen, and expected",
     "open": "neither seen nor excluded",
 }
-SIMULATED: Final = "tests/simulation/test_catalogue.py::test_the_mirror_survives_each_behaviour_alone"
+SIMULATED: Final = "tests/simulation/test_catalogue.py::test_the_mirror_survives_each_behaviour"
 """The test of what the simulation draws, for each behaviour by its name."""
 
 

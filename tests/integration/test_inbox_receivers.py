@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from functools import partial
 
 import psycopg
@@ -13,10 +12,10 @@ from receiver.database import Place, Server, inbox_of, utc_text
 from receiver.inbox import InboxReader, InboxWriter, transactions
 from receiver.inbox.notices import notices
 from receiver.inbox.transactions import CHANNEL, Row
+from tests.clock import NOON
 from tests.stores import end_sessions
 
 UPDATED = "customers/updated"
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])
 

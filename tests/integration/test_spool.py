@@ -21,11 +21,11 @@ from receiver.inbox.store import Spooled
 from receiver.ownership import OwnedElsewhere
 from receiver.postgresql import Schema
 from receiver.spool import Spool, look, spool_path
+from tests.clock import NOON
 from tests.databases import Cluster, line_to
 from tests.timekeeping import SystemClock
 
 UPDATED = "customers/updated"
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PATIENCE = 4.0  # of a webhook, and of a stop: with one time limit in it, on a busy machine
 HEADERS = {"content-type": "application/json", "x": "ü\x00"}
 

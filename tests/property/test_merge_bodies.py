@@ -2,7 +2,7 @@
 
 import copy
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import given, settings
@@ -13,8 +13,8 @@ from sync.merge.customers import ATTRIBUTES, COLUMNS, Subscription
 from sync.merge.decisions import accept, merge
 from sync.merge.reading import MOST_RAW
 from sync.merge.snapshots import Lens, Snapshot, UnreadableError
+from tests.clock import NOON
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WINDOW = timedelta(seconds=2)
 
 TEXTS = st.text(max_size=5)

@@ -1,7 +1,7 @@
 """Properties of the merge that hold for any snapshots, in any order."""
 
 import copy
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +11,8 @@ from sync.merge.decisions import Verdict, merge
 from sync.merge.doubts import Doubt, Reason, raise_doubt
 from sync.merge.records import Record
 from sync.merge.snapshots import Snapshot, Source
+from tests.clock import NOON
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WINDOW = timedelta(seconds=2)
 ALL = Subscription()
 WEAK = {None, Reason.CONFIRMATION}

@@ -1,8 +1,8 @@
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from receiver.breaker import Breaker, Outage
+from tests.clock import NOON
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=3)
 
 

@@ -1,15 +1,13 @@
 """Errands: what a page has started, and what is remembered of it."""
 
 import asyncio
-from datetime import UTC, datetime
 
 import structlog
 
 from receiver.errors import MirrorError
 from sync.console.pages.errands import KEPT, Errand, Errands
 from sync.console.pages.notices import MOST, Notice, Notices
-
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+from tests.clock import NOON
 
 
 def errands() -> Errands:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.console.pages.plots import DAY, HEIGHT, WIDTH, plot_of
+from tests.clock import NOON
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 

@@ -1,7 +1,7 @@
 """Doubts: what is read first, when a read may begin, and when its answer settles nothing."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -21,8 +21,8 @@ from sync.merge.doubts import (
 )
 from sync.merge.records import Record
 from sync.merge.snapshots import Source
+from tests.clock import NOON
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TIMING = Timing(read_lag=timedelta(seconds=5))
 
 

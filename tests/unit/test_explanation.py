@@ -1,6 +1,6 @@
 """The sentence of `explain`, for every way in which a customer can stand."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,8 +13,8 @@ from sync.merge.records import Record
 from sync.merge.snapshots import Lens, Source
 from sync.mirror.feed import Change
 from sync.mirror.known import Known
+from tests.clock import NOON
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LENS = Lens(5678, Subscription(), timedelta(seconds=2))
 
 

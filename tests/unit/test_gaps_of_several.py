@@ -1,13 +1,13 @@
 """What was missed where several receivers share an inbox."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from receiver.inbox import Start
 from sync.gaps import HEARTBEAT, SILENT_AFTER, Outage, outage_of_several
+from tests.clock import NOON
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
 
 

@@ -1,13 +1,13 @@
 """What is owed because of lost deliveries that name no customer."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sync.losses import Owed, owed
 from sync.merge.doubts import Timing
 from sync.mirror.progress import Progress
 from sync.mirror.sweeps import SweepRow
+from tests.clock import NOON
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TIMING = Timing(read_lag=timedelta(seconds=20))
 SHOWN = NOON + timedelta(seconds=20)
 

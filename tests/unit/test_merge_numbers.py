@@ -1,7 +1,7 @@
 """A number that PostgreSQL gives back in another spelling has not changed."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,8 +9,8 @@ import pytest
 from sync.merge.customers import Subscription
 from sync.merge.decisions import Verdict, merge
 from sync.merge.snapshots import Snapshot, Source
+from tests.clock import NOON
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WINDOW = timedelta(seconds=2)
 
 

@@ -25,8 +25,8 @@ from sync.merge.decisions import (
 from sync.merge.doubts import Doubt, Reason, Timing, is_fenced, raise_doubt, readable_at
 from sync.merge.records import Record
 from sync.merge.snapshots import Snapshot, Source
+from tests.clock import NOON
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TIMING = Timing(read_lag=timedelta(seconds=5), pause=timedelta(0))
 NAME = Subscription.of(["name"])
 

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,8 +22,8 @@ from sync.merge.doubts import Reason
 from sync.merge.reading import read_customer
 from sync.merge.records import Record
 from sync.merge.snapshots import Lens, Snapshot, Source
+from tests.clock import NOON
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LENS = Lens(5678, Subscription(), timedelta(seconds=2))
 WHOLE: dict[str, Any] = {
     "id": 7,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,8 +21,8 @@ from sync.mirror.progress import Progress
 from sync.mirror.sweeps import SweepRow
 from sync.reconcile.drift import drift_of
 from sync.status import Pending, Status
+from tests.clock import NOON
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 ROW = re.compile(r"\| `(kounta_mirror_\w+)` \| (\w+) \| (?:`(\w+)`)? ?\| (.+) \|")
 

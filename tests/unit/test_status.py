@@ -1,7 +1,7 @@
 """What `status` says in each state: a sentence first, then what needs attention and the command for it."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from sync.mirror.sweeps import SweepRow
 from sync.reconcile.drift import drift_of
 from sync.silence import Silence
 from sync.status import Pending, Status
+from tests.clock import NOON
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SWEEP = SweepRow(
     1, "backfill", NOON - timedelta(hours=2), NOON - timedelta(hours=1), True, None, 10_412, None
 )

@@ -18,10 +18,10 @@ from sync.mirror.customers import NOT_KEPT, BeforeHistoryError, MomentError
 from sync.mirror.export import ExportFailed, export_customers
 from sync.mirror.formats import ExtraMissingError, UnknownFormatError
 from sync.mirror.store import Mirror
+from tests.clock import NOON
 from tests.databases import asked
 from tests.stores import change
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 JSON = ("tags", "other")
 THEN = "'2026-11-24T12:00:00.000Z'"
 KIM = (

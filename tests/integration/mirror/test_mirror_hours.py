@@ -7,8 +7,8 @@ from receiver.database import inbox_of
 from receiver.inbox import InboxReader
 from receiver.topics import PING
 from sync.mirror.hours import deliveries_by_hour
+from tests.clock import NOON
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ONE = datetime(2026, 11, 24, 13, tzinfo=UTC)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -10,11 +10,11 @@ import pytest
 
 from sync.kounta import BasicAuth, Budget, Kounta, KountaThrottled, Retries
 from sync.kounta.limits import Closings, Limits, limits_in, reset_in
+from tests.clock import NOON
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 Clock = Callable[[], datetime]
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EPOCH = int(NOON.timestamp())
 
 
