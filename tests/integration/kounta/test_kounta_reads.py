@@ -287,3 +287,12 @@ async def test_a_redirect_of_the_company_elsewhere_is_one_error(
     with pytest.raises(KountaWrongShape, match=sentence):
         await kounta.company()
     assert upstream.targets == [ME]
+
+
+async def test_redirects_of_the_company_without_end_end(upstream: Any, kounta: Kounta) -> None:
+    upstream.answer(ME, b"", 302, Location=f"{ME}?hop=0")
+    for hop in range(20):
+        upstream.answer(f"{ME}?hop={hop}", b"", 302, Location=f"{ME}?hop={hop + 1}")
+    with pytest.raises(KountaWrongShape, match="redirects that do not end"):
+        await kounta.company()
+    assert len(upstream.asked) == 6
