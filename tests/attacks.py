@@ -203,7 +203,7 @@ def page() -> str:
         (
             "# Attacks and what holds them",
             "",
-            "Written by `python -m tests.attacks`. Each test runs in every check. The adversaries are those of",
+            "Written by `python -m tests.attacks`. Each test is in every check. The adversaries are those of",
             "[the threat model](../explanation/threats.md).",
             "",
             "| Who | What is tried | What comes of it | Tests (below `tests/`) |",
