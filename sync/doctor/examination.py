@@ -23,7 +23,7 @@ from sync.doctor.receiving import of_processes, of_refusals, of_tokens
 from sync.inbox import InboxView
 from sync.mirror.condition import condition_of, damage_of
 from sync.mirror.figures import figures_of
-from sync.mirror.hours import deliveries_by_hour
+from sync.mirror.hours import deliveries_by_hour, ever_delivered
 from sync.mirror.observations import observations
 from sync.mirror.reader import MirrorReader
 from sync.mirror.store import OWNER
@@ -166,11 +166,23 @@ async def _of_receiving(
             return
         used = await reader.tokens_used(settings.company_id)
         refused = await reader.refusals(settings.company_id)
+        heard = await reader.has_deliveries(settings.company_id) or await _ever_delivered(settings)
     if isinstance(receiver, ReceiverSettings):
         for one in of_tokens(receiver.tokens()[settings.company_id], used, now):
             yield one
-    for one in of_refusals(refused, now):
+    for one in of_refusals(refused, now, heard=heard):
         yield one
+
+
+async def _ever_delivered(settings: MirrorSettings) -> bool:
+    """Ask the mirror, whose count outlives retention; one that cannot be read is another check's finding."""
+    try:
+        async with MirrorReader.look(settings.place, settings.company_id) as mirror:
+            return await ever_delivered(mirror)
+    except Exception as error:
+        if not isinstance(error, MirrorError) and not is_unavailable(error):
+            raise
+        return False
 
 
 async def _of_upstream(worker: Any, ask_upstream: AskUpstream) -> AsyncGenerator[Finding, None]:
