@@ -12,8 +12,7 @@ import structlog
 from receiver.logs import configure
 from sync.kounta.errors import complaint, refusal
 
-
-PASSWORD = "planted-password"  # noqa: S105 - of nothing
+PASSWORD = "planted-password"
 
 
 @pytest.fixture(autouse=True)
