@@ -221,6 +221,15 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return {name: value for value, name, _ in found if value is not None}
 
 
+def secret_files(*kinds: type[Settings]) -> frozenset[Path]:
+    """Give the files that secrets come from: those that `<NAME>_FILE` and mirror.toml name."""
+    variables = environment()
+    names = {field.alias for kind in kinds for field in kind.model_fields.values() if _is_secret(field)}
+    named = {Path(variables[f"{name}_FILE"]) for name in names if f"{name}_FILE" in variables}
+    file = CompaniesFile.read(variables)
+    return frozenset(named if file is None else named | file.files)
+
+
 def _is_secret(field: FieldInfo) -> bool:
     return _holds_secret(field.annotation)
 

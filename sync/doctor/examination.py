@@ -13,13 +13,15 @@ from uuid import uuid4
 from receiver.database import Server, StoreMissing, is_unavailable
 from receiver.errors import MirrorError, SettingsError
 from receiver.local import connect_locally
-from receiver.settings import ReceiverSettings, Settings
+from receiver.settings import ENV_FILE, ReceiverSettings, Settings, secret_files
 from sync.doctor.behaviours import of_observations
 from sync.doctor.disk import of_directory, of_disk, of_file, size_of, size_text
 from sync.doctor.fields import of_fields
 from sync.doctor.finding import Finding, failed, ok, skipped, warning
 from sync.doctor.kounta import of_clock, of_credentials, of_registration
+from sync.doctor.modes import of_modes
 from sync.doctor.receiving import of_processes, of_refusals, of_tokens
+from sync.erasure import CAPTURED
 from sync.inbox import InboxView
 from sync.mirror.condition import condition_of, damage_of
 from sync.mirror.figures import figures_of
@@ -30,7 +32,7 @@ from sync.mirror.store import OWNER
 from sync.mirror.unread import unread_of
 from sync.ping.hops import Hop, HopFailed, Way
 from sync.ping.ping import ping
-from sync.settings import MirrorSettings, WorkerSettings
+from sync.settings import SHORTEST_PASSWORD, MirrorSettings, ProcessSettings, WorkerSettings, is_short
 from sync.status import status_of
 
 WEEK: Final = timedelta(days=7)
@@ -55,6 +57,8 @@ async def examination(
         return
     for one in of_directory(settings.data_dir):
         yield one
+    for one in (*_of_modes(settings), *_of_password(_settings(ProcessSettings, company))):
+        yield one
     shared = isinstance(settings.place, Server)
     running = [await _runs(settings, name) for name in ("receiver", OWNER)]
     parts = {
@@ -73,6 +77,25 @@ async def examination(
         async with aclosing(_told(check, findings)) as told:
             async for one in told:
                 yield one
+
+
+def _of_modes(settings: MirrorSettings) -> Iterator[Finding]:
+    private = {
+        Path(ENV_FILE).absolute(): "secrets",
+        settings.data_dir / CAPTURED: "customers' data as it came",
+    }
+    yield from of_modes(settings.data_dir, private, secret_files(ReceiverSettings, ProcessSettings))
+
+
+def _of_password(process: Any) -> Iterator[Finding]:
+    """Look at the length of the console's password; off loopback a worker does not start with a short one."""
+    if isinstance(process, SettingsError) or process.console_password is None:
+        return
+    if is_short(process.console_password):
+        sentence = f"MIRROR_CONSOLE_PASSWORD has fewer than {SHORTEST_PASSWORD} characters."
+        yield warning("console", sentence, "a longer one: openssl rand -base64 18")
+    else:
+        yield ok("console", "It has a password.")
 
 
 async def _told(check: str, findings: AsyncGenerator[Finding, None]) -> AsyncGenerator[Finding, None]:

@@ -166,6 +166,15 @@ def test_the_converter_takes_ascii_digits_alone(text: str) -> None:
         whole_number(text)
 
 
+@pytest.mark.parametrize("command", ["export", "backup"])
+def test_a_mode_is_octal_and_lets_its_owner_read_and_write(command: str) -> None:
+    for text, mode in (("0640", 0o640), ("600", 0o600), ("0666", 0o666)):
+        assert parsed([command, "file.csv", "--mode", text])["mode"] == mode
+    for text in ("640.0", "0o640", "1640", "0440", "0700", "rw-r-----", "null", "0", "0888", ""):
+        with pytest.raises(CycloptsError):
+            parsed([command, "file.csv", f"--mode={text}"])
+
+
 def test_leading_zeros_change_nothing() -> None:
     assert whole_number("0" * 30 + "42") == 42
     assert whole_number(str(BIGGEST)) == BIGGEST
