@@ -2,8 +2,8 @@
 
 import json
 import signal
-import stat
 import socket
+import stat
 import subprocess
 import sys
 import time
