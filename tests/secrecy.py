@@ -11,6 +11,7 @@ A test that prints one fails, and says which kind of secret was where. PRINTS li
 import base64
 import io
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -37,6 +38,8 @@ PRINTS: Final = {
     "tests/integration/test_sandbox_command.py": "the local Kounta prints the .env that points at it",
     "tests/acceptance/test_tutorial.py": "the same, in the tutorial",
 }
+_FORM: Final = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\s|\xe2\x94\x82")
+"""Colours, wrapping and frames of a terminal, within which a secret may lie."""
 URLS: Final = frozenset({"DATABASE_URL", "DATABASE_LISTEN_URL"})
 """Addresses whose password alone is a secret."""
 
@@ -52,6 +55,14 @@ KINDS: Final = frozenset(
     if _holds_secret(field.annotation) or any(_holds_secret(one) for one in field.metadata)
 )
 """Settings that are secrets."""
+
+
+def _in_base64(secret: bytes) -> Iterator[bytes]:
+    """Give what a secret looks like within more that is in base64, as behind the user name of HTTP Basic."""
+    for before, spoiled in enumerate((0, 2, 3)):
+        text = base64.b64encode(bytes(before) + secret).rstrip(b"=")
+        whole = (before + len(secret)) % 3 == 0
+        yield text[spoiled : len(text) if whole else -1]
 
 
 class Watch:
@@ -70,8 +81,8 @@ class Watch:
         for one in value.split(",") if kind == "KOUNTA_SIGNATURE_TOKENS" else (value,):
             secret = one.strip()
             if len(secret) >= SHORTEST:
-                for form in (secret, quote(secret, safe=""), base64.b64encode(secret.encode()).decode()):
-                    self.secrets[form.rstrip("=").encode()] = kind
+                for form in (secret.encode(), quote(secret, safe="").encode(), *_in_base64(secret.encode())):
+                    self.secrets[form] = kind
 
     def plant_environment(self, variables: Mapping[str, str | None], directory: Path) -> None:
         """Search for the secrets that a process gets which runs in `directory`."""
@@ -112,8 +123,10 @@ class Watch:
                 yield from self.search(path.read_bytes(), path.name)
 
     def search(self, text: bytes, where: str) -> Iterator[str]:
-        for kind in sorted({kind for form, kind in self.secrets.items() if form in text}):
-            yield f"{kind} in {where}"
+        flat = _FORM.sub(b"", text)
+        for form, kind in self.secrets.items():
+            if form in text or form in flat:
+                yield f"{kind} in {where}"
 
 
 WATCH: Final = Watch()
