@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from receiver.errors import MirrorError
 from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
-from sync.cli.exactness import whole_number
+from sync.numbers import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,25 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, get
 
 from cyclopts import Parameter, convert, validators
 
+from sync.numbers import whole_number
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cyclopts import Token
-
-BIGGEST: Final = 2**63 - 1
-"""What a database can hold."""
-
-
-def whole_number(text: str) -> int:
-    """Return the number that `text` writes, at least 0 and at most 2^63 - 1.
-
-    Raises ValueError unless it is ASCII digits and nothing else.
-    """
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"expected digits and nothing else, not {text[:40]!r}.")
-    if len(text.lstrip("0")) > len(str(BIGGEST)) or int(text) > BIGGEST:
-        raise ValueError(f"must be at most {BIGGEST}.")
-    return int(text)
 
 
 def exact(type_: Any, tokens: Sequence[Token]) -> Any:
