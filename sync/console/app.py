@@ -70,7 +70,7 @@ def create_console(
 
 
 class Locked:
-    """Lets in whoever knows the password, by HTTP Basic with any user name; health is open.
+    """Lets in those who know the password, by HTTP Basic with any user name; health is open.
 
     Failures delay the next attempt of their source; see `sync.console.attempts`.
     """
@@ -85,15 +85,15 @@ class Locked:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        scheme, _, told = request.headers.get("authorization", "").partition(" ")
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "basic":
             await self._ask(request, receive, send)
             return
         host = request.client.host if request.client else None
-        right = partial(self._is_right, told)
+        right = partial(self._is_right, credentials)
         marked = secrets.compare_digest(request.cookies.get(MARK, "").encode(), self._attempts.mark.encode())
         try:
-            known = self._is_right(told) if marked else await self._attempts.admit(host, right)
+            known = self._is_right(credentials) if marked else await self._attempts.admit(host, right)
         except TooManyAttemptsError as error:
             detail = "Too many wrong passwords were sent from this address. Try again later."
             wait = {"Retry-After": str(ceil(error.seconds))}
@@ -111,9 +111,9 @@ class Locked:
         ask = {"WWW-Authenticate": 'Basic realm="Kounta Mirror", charset="UTF-8"'}
         await refusal(request, 401, "password_needed", detail, ask)(request.scope, receive, send)
 
-    def _is_right(self, told: str) -> bool:
+    def _is_right(self, credentials: str) -> bool:
         try:
-            _, _, given = base64.b64decode(told, validate=True).partition(b":")
+            _, _, given = base64.b64decode(credentials, validate=True).partition(b":")
         except (binascii.Error, ValueError):
             return False
         return secrets.compare_digest(given, self._password)

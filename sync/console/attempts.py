@@ -1,6 +1,6 @@
 """Guesses at the console's password: a delay that grows with failures, and one log line for a run of them.
 
-Sources are told apart by address (IPv6 by /64), since a name costs an attacker nothing and an address does.
+Sources differ by address (IPv6 by /64), since a name costs an attacker nothing and an address does.
 Behind a proxy all have one: a browser that was let in once carries a mark, and is never delayed by others.
 """
 

@@ -27,7 +27,7 @@ def check_place(file: Path, refused: type[MirrorError]) -> None:
 def replacing(file: Path, mode: int | None = None) -> Iterator[Path]:
     """Give the path of an empty part, which takes the place of `file` at the end; else nothing is left of it.
 
-    Whoever writes the part lets it reach the disk (`reach_disk`) once it is known to be right. It gets
+    The writer of the part lets it reach the disk (`reach_disk`) once it is known to be right. It gets
     `mode`; without it, the mode and group of the file that it replaces; a new file is 0640, or less by the
     umask. At no time may more people read the part than the file.
     """

@@ -120,8 +120,8 @@ async def test_a_run_is_logged_once_for_each_power_of_ten_and_when_it_is_let_in(
             await attempts.admit(GUESSER, wrong)
         await attempts.admit(GUESSER, right)
         await attempts.admit(GUESSER, right)
-    told = [(line["action"], line["source"], line["failures"]) for line in lines]
-    assert told == [
+    logged = [(line["action"], line["source"], line["failures"]) for line in lines]
+    assert logged == [
         ("console_password_wrong", GUESSER, 1),
         ("console_password_wrong", GUESSER, 10),
         ("console_password_right", GUESSER, 12),

@@ -63,11 +63,11 @@ def test_a_traceback_shows_no_local_variables(
         check(PASSWORD)
     except ValueError:
         structlog.get_logger().exception("It broke.", action="it_broke")
-    told = capsys.readouterr().err
-    assert "ValueError" in told
-    assert "test_logs.py" in told
-    assert "Logging error" not in told
-    assert "planted" not in told
+    shown = capsys.readouterr().err
+    assert "ValueError" in shown
+    assert "test_logs.py" in shown
+    assert "Logging error" not in shown
+    assert "planted" not in shown
 
 
 def test_a_traceback_shows_no_words_of_upstream(
@@ -79,7 +79,7 @@ def test_a_traceback_shows_no_words_of_upstream(
     broken = RuntimeError("It broke.")
     broken.__cause__ = several
     structlog.get_logger().error("It broke.", action="it_broke", exc_info=broken)
-    told = capsys.readouterr().err
-    assert re.search(r"answered 422 taken \((…|\\u2026)\)", told)
-    assert "another" in told
-    assert "jamie" not in told
+    shown = capsys.readouterr().err
+    assert re.search(r"answered 422 taken \((…|\\u2026)\)", shown)
+    assert "another" in shown
+    assert "jamie" not in shown
