@@ -47,7 +47,9 @@ def configure() -> None:
 def _rendering(for_a_person: bool) -> list[structlog.typing.Processor]:  # noqa: FBT001 - one switch
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if for_a_person:
-        return [strip, structlog.dev.ConsoleRenderer()]
+        # its own way to show errors prints the local variables of each frame, and passwords with them
+        plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        return [strip, _traced, plain]
     return [strip, _traced, _named, structlog.processors.JSONRenderer()]
 
 

@@ -54,6 +54,13 @@ def comma_separated(value: object) -> object:
     return value
 
 
+def digits(value: object) -> object:
+    """Refuse a text that is not digits alone, as `5678.0` and `5_678`; commands take no other ids either."""
+    if isinstance(value, str) and not (value.strip().isascii() and value.strip().isdecimal()):
+        raise ValueError("expected digits and nothing else")
+    return value
+
+
 def usable_url(value: SecretStr | None) -> SecretStr | None:
     return None if value is None else SecretStr(checked_url(value.get_secret_value()))
 
@@ -78,7 +85,7 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr | None, AfterValidator(usable_url)] = Field(
         None, alias="DATABASE_URL", description="where both stores live instead of the data directory"
     )
-    company_id: int = Field(
+    company_id: Annotated[int, BeforeValidator(digits)] = Field(
         alias="KOUNTA_COMPANY_ID", gt=0, le=BIGGEST_ID, description="the company's id in Kounta, a number"
     )
 
@@ -212,6 +219,15 @@ class _SecretFiles(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
         return {name: value for value, name, _ in found if value is not None}
+
+
+def secret_files(*kinds: type[Settings]) -> frozenset[Path]:
+    """Give the files that secrets come from: those that `<NAME>_FILE` and mirror.toml name."""
+    variables = environment()
+    names = {field.alias for kind in kinds for field in kind.model_fields.values() if _is_secret(field)}
+    named = {Path(variables[f"{name}_FILE"]) for name in names if f"{name}_FILE" in variables}
+    file = CompaniesFile.read(variables)
+    return frozenset(named if file is None else named | file.files)
 
 
 def _is_secret(field: FieldInfo) -> bool:

@@ -10,6 +10,7 @@ from sync.apply import GAP
 from sync.merge.decisions import Verdict
 
 if TYPE_CHECKING:
+    from receiver.inbox import Refusal
     from receiver.inbox.store import Spooled
     from sync.mirror.figures import Figures
     from sync.status import Status
@@ -25,6 +26,8 @@ RECEIVER_LATE: Final = timedelta(minutes=2)
 """A receiver notes every half minute that it can store."""
 TOO_LITTLE_BYTES: Final = 100 << 20
 """Bytes left on the disk below which somebody is told, before deliveries have to be refused."""
+UNAVAILABLE: Final = "unavailable"
+SIGNATURE_INVALID: Final = "signature_invalid"
 FOR_LONG: Final = timedelta(minutes=15)
 """For so long Kounta may refuse before somebody is told: the worker tries again by itself."""
 
@@ -275,15 +278,36 @@ def _of_registration(status: Status) -> list[Concern]:
 
 
 def _of_refusals(status: Status) -> list[Concern]:
-    return [
-        Concern(
-            WARNING,
-            f"{one.count:,} refused since {_clock(one.first_at, status.now)}: {one.reason}."
-            + (" Is the token right?" if one.reason == "signature_invalid" else ""),
-        )
-        for one in status.pending.refused
-        if status.now - one.last_at < RECENTLY
-    ]
+    """Say which refusals are a problem of ours; those of strangers are shown, and are none.
+
+    Anyone on the internet can be refused, so a refusal alone changes nothing (decision 0071).
+    """
+    found = []
+    for one in status.pending.refused:
+        if status.now - one.last_at >= RECENTLY:
+            continue
+        sentence = refused_sentence(one, status.now)
+        if one.reason == UNAVAILABLE:
+            found.append(Concern(WARNING, sentence, "kounta-mirror reconcile"))
+        elif one.reason == SIGNATURE_INVALID and (why := _likely_cause(status, one)) is not None:
+            action = "kounta-mirror webhooks capture --minutes 10"
+            found.append(Concern(WARNING, f"{sentence} {why}", action))
+    return found
+
+
+def _likely_cause(status: Status, refused: Refusal) -> str | None:
+    """Say what signatures that do not verify are the likely cause of; None: of nothing, as some verify."""
+    if not status.heard:
+        return "No delivery has ever verified."
+    if status.silence is not None and refused.last_at >= status.silence.since:
+        return "It is the likely cause of the silence."
+    return None
+
+
+def refused_sentence(refused: Refusal, now: datetime) -> str:
+    """Say how many requests were refused for one reason, and since when."""
+    asked = " Is the token right?" if refused.reason == SIGNATURE_INVALID else ""
+    return f"{refused.count:,} refused since {_clock(refused.first_at, now)}: {refused.reason}.{asked}"
 
 
 def to_read(customers: int, calls_per_minute: float) -> str:

@@ -43,7 +43,7 @@ from sync.merge.snapshots import Lens
 from sync.mirror.lease import lease_over
 from sync.mirror.store import OWNER, BusyElsewhere, LeaseLostError, Mirror, MirrorStore
 from sync.reconcile.sweep import ForeignListError
-from sync.settings import ProcessSettings, WorkerSettings
+from sync.settings import SHORTEST_PASSWORD, ProcessSettings, WorkerSettings, is_short
 from sync.worker import POLL_SECONDS, TICK_SECONDS, Worker, lasting
 
 PURPOSE: Final = "kounta-mirror worker"
@@ -140,6 +140,9 @@ class Process:
         async with InboxView(settings.place) as inbox:
             office = Office(self._companies, self._desks, store, inbox, utc_now)
             host = settings.console_host
+            if settings.console_password is not None and is_short(settings.console_password):
+                sentence = f"MIRROR_CONSOLE_PASSWORD is short: it should have {SHORTEST_PASSWORD} characters."
+                _log.warning(sentence, action="console_password_short")
             console = create_console(
                 self._scrape,
                 self._gets_on,

@@ -17,6 +17,7 @@ from sync.mirror.marks import Marker
 from sync.reconcile.deletions import Brake
 
 SHORTEST_KEY = 32
+SHORTEST_PASSWORD = 12
 
 
 def _known_attributes(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -74,10 +75,23 @@ def _long_enough(key: SecretStr) -> SecretStr:
 
 
 def _guarded(host: str, others: ValidationInfo) -> str:
-    """Check that other machines need a password; that field stands before this one."""
-    if not is_loopback(host) and others.data.get("console_password") is None:
+    """Check that other machines need a password, no short one; that field stands before this one."""
+    password: SecretStr | None = others.data.get("console_password")
+    if is_loopback(host):
+        return host
+    if password is None:
         raise ValueError("other machines could read it there, so set MIRROR_CONSOLE_PASSWORD too")
+    if is_short(password):
+        raise ValueError(
+            f"other machines could guess MIRROR_CONSOLE_PASSWORD there: it should have {SHORTEST_PASSWORD} "
+            "characters or more"
+        )
     return host
+
+
+def is_short(password: SecretStr) -> bool:
+    """Whether a password of the console is shorter than it should be; on loopback that is a warning."""
+    return len(password.get_secret_value()) < SHORTEST_PASSWORD
 
 
 def _has_port(url: SplitResult) -> bool:

@@ -21,7 +21,7 @@ from sync.mirror.alerts import Alert, open_alerts
 from sync.mirror.counts import recent_counts
 from sync.mirror.figures import Figures, figures_of
 from sync.mirror.gaps import GapRow, newest_gap
-from sync.mirror.hours import deliveries_by_hour
+from sync.mirror.hours import deliveries_by_hour, ever_delivered
 from sync.mirror.lease import holder_of
 from sync.mirror.queue import Problem, problems_of
 from sync.mirror.reader import MirrorReader
@@ -74,6 +74,8 @@ class Status:
     gap: GapRow | None = None
     """The newest one, mended or not."""
     silence: Silence | None = None
+    heard: bool = True
+    """Whether a delivery of Kounta's own has ever verified; pings of `webhooks test` are none."""
     alerts: tuple[Alert, ...] = ()
     """Those that are open, as somebody was told or will be."""
     spooled: Spooled | None = None
@@ -208,6 +210,7 @@ async def status_in(
     """Look at stores that are open; None: there is no mirror. `running`: a worker is known to run."""
     figures = newest = complete = registration = tokens = holder = gap = None
     drift = NO_DRIFT
+    heard = False
     counts: dict[datetime, int] = {}
     alerts: list[Alert] = []
     failing: tuple[int, list[Problem]] = (0, [])
@@ -223,12 +226,14 @@ async def status_in(
         alerts = await open_alerts(mirror)
         holder = await holder_of(mirror)
         failing = await problems_of(mirror, PROBLEMS_SHOWN)
+        heard = await ever_delivered(mirror)
         if figures is not None:
             owes = owed(figures.progress, complete, now, settings.timing)
         if figures is not None and figures.last_delivery_at is not None:
             counts = await deliveries_by_hour(mirror, figures.last_delivery_at - (WEEKS + 1) * WEEK)
     reader = await inbox.reader()
     pending = Pending() if reader is None else await _pending(reader, settings.company_id, figures, now)
+    heard = heard or (reader is not None and await reader.has_deliveries(settings.company_id))
     auth = BasicAuth if tokens is None else OAuth
     return Status(
         now=now,
@@ -246,6 +251,7 @@ async def status_in(
         drift=drift,
         gap=gap,
         silence=silence_of(counts, pending.newest or (figures.last_delivery_at if figures else None), now),
+        heard=heard,
         alerts=tuple(alerts),
         spooled=await look(settings.data_dir, settings.company_id),
         problem_count=failing[0],

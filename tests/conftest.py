@@ -22,7 +22,7 @@ from tests.sharing import share
 
 share()
 
-pytest_plugins = ["tests.scheduling", "tests.timekeeping"]
+pytest_plugins = ["tests.scheduling", "tests.secrecy", "tests.timekeeping"]
 
 ABOVE_THE_STORES = (
     "tests/integration/reconcile/",

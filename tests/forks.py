@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from tests.secrecy import WATCH
 from tests.timekeeping import note_process
 
 CHECKOUT: Final = Path(__file__).parent.parent
@@ -95,6 +96,7 @@ async def start(
     """
     if at is None:
         note_process(["kounta-mirror", *argv])
+    WATCH.plant_environment(env, cwd)
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     ours: list[int] = []
     theirs: list[int] = []

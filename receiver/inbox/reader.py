@@ -20,6 +20,7 @@ from receiver.inbox.schema import (
     starts,
     tokens,
 )
+from receiver.topics import PING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -152,6 +153,11 @@ class InboxReader:
         """How many deliveries of a company were ever stored, whatever retention has removed."""
         found = await self._one(select(accepted.c.count).where(accepted.c.company_id == company_id))
         return 0 if found is None else int(found[0])
+
+    async def has_deliveries(self, company_id: int) -> bool:
+        """Whether a delivery of upstream's own is there: one that is no ping of `webhooks test`."""
+        own = deliveries.c.company_id == company_id, deliveries.c.topic != PING
+        return await self._one(select(deliveries.c.position).where(*own).limit(1)) is not None
 
     async def refusals(self, company_id: int) -> list[Refusal]:
         """Refused requests by reason; those that named no company of ours are among them."""

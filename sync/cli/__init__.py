@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from receiver.errors import MirrorError
+from sync.cli.exactness import EXACT
 
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
@@ -28,6 +29,7 @@ app = App(
     help="A local, queryable replica of a Kounta company's customers.",
     error_console=Console(stderr=True),
     suppress_keyboard_interrupt=False,
+    default_parameter=EXACT,
 )
 COMMANDS: Final = (
     "init",

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads annotations
 
 from sync.cli.company import Company  # noqa: TC001 - the same
+from sync.cli.permissions import Mode  # noqa: TC001 - the same
 
 
-def backup(file: Path, /, *, company: Company = None, json: bool = False) -> None:
-    """Copy the mirror, as it is at one moment, into one file of SQLite that anyone may open.
+def backup(file: Path, /, *, mode: Mode = None, company: Company = None, json: bool = False) -> None:
+    """Copy the mirror, as it is at one moment, into one file of SQLite that needs nothing beside it.
 
     Nobody has to stop meanwhile, on PostgreSQL neither. The copy holds every company, or with --company that
     one alone; OAuth tokens stay out of it. It is checked before it takes the place of an older one. How to
@@ -36,6 +37,7 @@ def backup(file: Path, /, *, company: Company = None, json: bool = False) -> Non
             settings.place,
             file,
             company_id=company,
+            mode=mode,
             show=lambda done, total: bar.show("Copying the mirror", done, total),
         )
     size = file.stat().st_size

@@ -79,6 +79,7 @@ async def _captured(settings: Settings, file: Path, minutes: float, *, json: boo
                 async for line in lines:
                     if descriptor is None:  # it has begun
                         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                        os.fchmod(descriptor, 0o600)  # one that was there may have been open to others
                         sys.stderr.write(f"Capturing for {minutes:g} min; Ctrl-C ends it.\n")
                         continue
                     reasons[line["reason"]] += 1

@@ -10,12 +10,11 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path  # noqa: TC003 - cyclopts reads annotations
-from typing import TYPE_CHECKING, Annotated, Final
-
-from cyclopts import Parameter, validators
+from typing import TYPE_CHECKING, Final
 
 from receiver.errors import MirrorError
 from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
+from sync.numbers import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +37,7 @@ _PATIENCE: Final = 1.0
 
 async def changes(
     *,
-    since: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None,
+    since: int | None = None,
     follow: bool = False,
     cursor: Path | None = None,
     company: Company = None,
@@ -94,12 +93,14 @@ class Cursor:
             return cls(file, since, "--since")
         except OSError as error:
             raise MirrorError(f"The cursor file {file} cannot be read: {error.strerror}.") from error
-        if not text.isdecimal() or len(text) > len(str(2**63)):
+        try:
+            seq = whole_number(text)
+        except ValueError:
             raise MirrorError(
                 f"The cursor file {file} should hold the seq of a change, a number; it holds {text[:40]!r}. "
                 "Put the right number there, or remove it to begin with the first change."
-            )
-        return cls(file, int(text), f"the cursor file {file}")
+            ) from None
+        return cls(file, seq, f"the cursor file {file}")
 
     def keep(self, seq: int) -> None:
         """Store the seq whole, or not at all, whatever happens meanwhile."""

@@ -8,7 +8,7 @@ Company: TypeAlias = Annotated[
     int | None,
     Parameter(
         name="--company",
-        validator=validators.Number(gte=1, lte=2**63 - 1),
+        validator=validators.Number(gte=1),
         help="Which of several companies: its id in Kounta. KOUNTA_COMPANY_ID is the default.",
     ),
 ]

@@ -7,18 +7,17 @@ import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping  # noqa: TC003 - cyclopts reads annotations
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from cyclopts import App, Parameter, validators
+from cyclopts import App, Parameter
 
 from receiver.errors import MirrorError
 from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
+from sync.cli.exactness import CustomerId, Positive  # noqa: TC001 - the same
 from sync.cli.owner import NotDoneError, UsageError, WorkerGoneError, ask, follow, worker_client
 
 if TYPE_CHECKING:
     from sync.settings import WorkerSettings
-
-CustomerId = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=2**63 - 1))]
 
 _COLUMNS: Final = ("id", "first_name", "last_name", "email", "reference_id")
 _JSON_FIELDS: Final = ("primary_address", "shipping_address")
@@ -78,6 +77,12 @@ class Given:
     reference_id: str | None = None
     accepts_marketing: bool | None = None
 
+    def __new__(cls, **typed: object) -> Self:
+        """Refuse the word for none: the parser takes `--accepts-marketing=null` for a flag not given."""
+        if None in typed.values():
+            raise UsageError("A flag is --accepts-marketing, --no-accepts-marketing, or left out.")
+        return super().__new__(cls)
+
     def as_json(self) -> dict[str, Any]:
         """Give what was given, as JSON values. Raises UsageError for an address that is no JSON."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -93,7 +98,7 @@ class Given:
 @customers.command(name="list")
 async def list_customers(
     *,
-    limit: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    limit: Positive | None = None,
     company: Company = None,
     json: bool = False,
 ) -> None:

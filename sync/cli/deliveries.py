@@ -6,11 +6,12 @@ import json as json_format
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from cyclopts import App, Parameter, validators
+from cyclopts import App
 
 from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
+from sync.cli.exactness import CustomerId, Positive  # noqa: TC001 - the same
 from sync.cli.moments import Moment  # noqa: TC001 - the same
 from sync.cli.owner import UsageError, ask, worker_client
 from sync.merge.decisions import Verdict
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 Outcome = Literal[
     "pending", "applied", "unchanged", "stale", "tombstoned", "contradicted", "quarantined", "failed"
 ]
-Limit = Annotated[int, Parameter(validator=validators.Number(gte=1))]
-CustomerId = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=2**63 - 1))]
 
 _SHOWN: Final = ("received_at", "delivery_id", "topic", "customer_id", "verdict", "reason")
 
@@ -39,7 +38,7 @@ async def list_deliveries(
     verdict: Outcome | None = None,
     customer: CustomerId | None = None,
     since: Moment = None,
-    limit: Limit = 20,
+    limit: Positive = 20,
     company: Company = None,
     json: bool = False,
 ) -> None:

@@ -6,9 +6,10 @@ import json as json_format
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
 from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
+from sync.cli.exactness import CustomerId  # noqa: TC001 - the same
 from sync.cli.owner import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from sync.settings import WorkerSettings
 
-CustomerId = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=2**63 - 1))]
 Flag = Annotated[bool, Parameter(negative="")]
 
 _MIRROR = {

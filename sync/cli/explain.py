@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Final
-
-from cyclopts import Parameter, validators
+from typing import TYPE_CHECKING, Any, Final
 
 from receiver.errors import MirrorError
 from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
+from sync.cli.exactness import CustomerId  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sync.kounta import Customer
     from sync.settings import WorkerSettings
-
-CustomerId = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=2**63 - 1))]
 
 _RULING: Final = ("received_at", "delivery_id", "topic", "verdict", "reason")
 

@@ -7,9 +7,18 @@ from pathlib import Path  # noqa: TC003 - cyclopts reads annotations
 
 from sync.cli.company import Company  # noqa: TC001 - the same
 from sync.cli.moments import ZonedMoment  # noqa: TC001 - the same
+from sync.cli.permissions import Mode  # noqa: TC001 - the same
 
 
-def export(file: Path, /, *, as_of: ZonedMoment = None, company: Company = None, json: bool = False) -> None:
+def export(
+    file: Path,
+    /,
+    *,
+    as_of: ZonedMoment = None,
+    mode: Mode = None,
+    company: Company = None,
+    json: bool = False,
+) -> None:
     """Write the customers of one moment to FILE.csv or FILE.parquet: the columns of the view customers.
 
     Every company that is configured is in it, or with --company that one alone. The file is complete before
@@ -42,7 +51,7 @@ def export(file: Path, /, *, as_of: ZonedMoment = None, company: Company = None,
             bar.show("Writing customers", done, total)
 
         written = export_customers(
-            settings.place, file, chosen, as_of=as_of, show=show if bar.is_seen else None
+            settings.place, file, chosen, as_of=as_of, mode=mode, show=show if bar.is_seen else None
         )
     if json:
         moment = None if as_of is None else utc_text(as_of)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter, validators
+from typing import TYPE_CHECKING, Any
 
 from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
+from sync.cli.exactness import CustomerId  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-CustomerId = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=2**63 - 1))]
 
 
 async def history(customer_id: CustomerId, /, *, company: Company = None, json: bool = False) -> int:

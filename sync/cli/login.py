@@ -45,7 +45,7 @@ def login(*, redirect_uri: str = REDIRECT_URI, company: Company = None, json: bo
         "Open this address in a browser, sign in to Kounta, and allow it:\n\n"
         f"{address}\n\n"
         f"Your browser is then sent to {redirect_uri}. An error page will do there: what counts is the "
-        "address of that page.\nPaste it here, or the code in it alone: "
+        "address of that page.\nPaste it here: "
     )
     sys.stderr.flush()
     line = line_of_stdin()

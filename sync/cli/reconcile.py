@@ -5,12 +5,11 @@ from __future__ import annotations
 import json as json_format
 import sys
 from contextlib import AsyncExitStack, aclosing
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter, validators
+from typing import TYPE_CHECKING, Any
 
 from receiver.errors import MirrorError
 from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
+from sync.cli.exactness import CustomerId  # noqa: TC001 - the same
 from sync.cli.owner import follow, worker_client
 from sync.cli.progress import Bar
 
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 async def reconcile(
     *,
     deep: bool = False,
-    customer: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=2**63 - 1))] = None,
-    allow_deletes: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
+    customer: CustomerId | None = None,
+    allow_deletes: int = 0,
     company: Company = None,
     json: bool = False,
 ) -> int:

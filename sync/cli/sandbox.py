@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ async def sandbox(
             environment = dict(_environment(url, settings, faults))
             lines = "".join(f"{name}={value}\n" for name, value in environment.items())
             if env_file is not None:
-                await asyncio.to_thread(env_file.write_text, lines)
+                await asyncio.to_thread(_write, env_file, lines)
             sys.stdout.write(_object(environment) if json else lines)
             sys.stdout.flush()
             await stop.wait()
@@ -92,6 +93,12 @@ def _environment(url: str, settings: Settings, faults: Faults) -> Iterator[tuple
     yield "KOUNTA_REQUESTS_PER_MINUTE", str(settings.requests_per_minute)
     yield "MIRROR_READ_LAG_SECONDS", f"{max(1, faults.read_lag_seconds):g}"
     yield "KOUNTA_AUTHORIZE_URL", f"{url}/authorize"
+
+
+def _write(file: Path, lines: str) -> None:
+    """Write an .env, a new one for this user alone: the next one may hold real secrets."""
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
+        opened.write(lines)
 
 
 def _object(environment: dict[str, str]) -> str:

@@ -92,6 +92,7 @@ def _print(said: dict[str, Any]) -> None:
             ("oldest proof", said["freshness"]["oldest_verified_at"] or "none yet"),
             ("receiver", _receiver(said["receiver"])),
             ("last gap", _gap(said["gap"])),
+            *([("refused", _refused(said["refused"]))] if said["refused"] else []),
             ("drift", _drift(said["drift"])),
             ("lost webhooks", _lost(said["webhook_loss"])),
         ]
@@ -114,6 +115,12 @@ def _gap(gap: dict[str, Any] | None) -> str:
     return f"{when}; repaired: " + ", ".join(
         f"{gap[what]:,} {what}" for what in ("created", "updated", "deleted")
     )
+
+
+def _refused(refused: dict[str, Any]) -> str:
+    """Say what was refused, by reason; most of it is noise of the internet, and no problem."""
+    newest_first = sorted(refused.items(), key=lambda item: item[1]["last_at"], reverse=True)
+    return ", ".join(f"{one['count']:,} {reason} (last {one['last_at']})" for reason, one in newest_first)
 
 
 def _drift(drift: dict[str, Any]) -> str:

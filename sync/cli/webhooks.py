@@ -10,6 +10,7 @@ from cyclopts import App, Parameter, validators
 
 from sync.cli.capture import capture
 from sync.cli.company import Company  # noqa: TC001 - cyclopts reads annotations
+from sync.cli.exactness import Positive  # noqa: TC001 - the same
 from sync.cli.owner import UsageError, ask, worker_client
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ async def list_webhooks(*, company: Company = None, json: bool = False) -> None:
 @webhooks.command
 async def ensure(
     *,
-    adopt: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    adopt: Positive | None = None,
     company: Company = None,
     json: bool = False,
 ) -> None:

@@ -4,19 +4,27 @@ import base64
 import binascii
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from math import ceil
+from typing import Final
 
 import structlog
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import SecretStr
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sync.console.attempts import Attempts, TooManyAttemptsError
 from sync.console.pages.guard import Guarded
 from sync.console.refusals import OPEN, on_refused, refusal
+
+MARK: Final = "kounta_mirror_known"
+"""The cookie of a browser that was let in: guesses of others do not delay it."""
 
 _log = structlog.get_logger()
 
@@ -62,28 +70,64 @@ def create_console(
 
 
 class Locked:
-    """Lets in whoever knows the password, by HTTP Basic with any user name; health is open."""
+    """Lets in those who know the password, by HTTP Basic with any user name; health is open.
 
-    def __init__(self, app: ASGIApp, password: SecretStr) -> None:
+    Failures delay the next attempt of their source; see `sync.console.attempts`.
+    """
+
+    def __init__(self, app: ASGIApp, password: SecretStr, attempts: Attempts | None = None) -> None:
         self._app = app
         self._password = password.get_secret_value().encode()
+        self._attempts = attempts or Attempts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN or self._knows(Request(scope)):
+        if scope["type"] != "http" or scope["path"] in OPEN:
             await self._app(scope, receive, send)
             return
+        request = Request(scope)
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "basic":
+            await self._ask(request, receive, send)
+            return
+        host = request.client.host if request.client else None
+        right = partial(self._is_right, credentials)
+        marked = secrets.compare_digest(request.cookies.get(MARK, "").encode(), self._attempts.mark.encode())
+        try:
+            known = self._is_right(credentials) if marked else await self._attempts.admit(host, right)
+        except TooManyAttemptsError as error:
+            detail = "Too many wrong passwords were sent from this address. Try again later."
+            wait = {"Retry-After": str(ceil(error.seconds))}
+            await refusal(request, 429, "too_many_attempts", detail, wait)(scope, receive, send)
+            return
+        if not known:
+            await self._ask(request, receive, send)
+        elif marked or "text/html" not in request.headers.get("accept", ""):
+            await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, self._marking(send))
+
+    async def _ask(self, request: Request, receive: Receive, send: Send) -> None:
         detail = "Log in with MIRROR_CONSOLE_PASSWORD and any user name."
         ask = {"WWW-Authenticate": 'Basic realm="Kounta Mirror", charset="UTF-8"'}
-        answer = refusal(Request(scope), 401, "password_needed", detail, ask)
-        await answer(scope, receive, send)
+        await refusal(request, 401, "password_needed", detail, ask)(request.scope, receive, send)
 
-    def _knows(self, request: Request) -> bool:
-        scheme, _, told = request.headers.get("authorization", "").partition(" ")
+    def _is_right(self, credentials: str) -> bool:
         try:
-            _, _, given = base64.b64decode(told, validate=True).partition(b":")
+            _, _, given = base64.b64decode(credentials, validate=True).partition(b":")
         except (binascii.Error, ValueError):
             return False
-        return scheme.lower() == "basic" and secrets.compare_digest(given, self._password)
+        return secrets.compare_digest(given, self._password)
+
+    def _marking(self, send: Send) -> Send:
+        """Let a browser that was let in carry the mark from now on."""
+
+        async def marking(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                cookie = f"{MARK}={self._attempts.mark}; Path=/; HttpOnly; SameSite=Strict"
+                MutableHeaders(scope=message).append("Set-Cookie", cookie)
+            await send(message)
+
+        return marking
 
 
 async def _on_failure(request: Request, _error: Exception) -> Response:

@@ -21,6 +21,7 @@ _HEADINGS: Final = {
     413: "That is too much",
     421: "Asked for by another name",
     422: "That cannot be right",
+    429: "Too many attempts",
     500: "The console failed",
     503: "Not available now",
 }

@@ -13,24 +13,26 @@ from uuid import uuid4
 from receiver.database import Server, StoreMissing, is_unavailable
 from receiver.errors import MirrorError, SettingsError
 from receiver.local import connect_locally
-from receiver.settings import ReceiverSettings, Settings
+from receiver.settings import ENV_FILE, ReceiverSettings, Settings, secret_files
 from sync.doctor.behaviours import of_observations
 from sync.doctor.disk import of_directory, of_disk, of_file, size_of, size_text
 from sync.doctor.fields import of_fields
 from sync.doctor.finding import Finding, failed, ok, skipped, warning
 from sync.doctor.kounta import of_clock, of_credentials, of_registration
+from sync.doctor.modes import of_modes
 from sync.doctor.receiving import of_processes, of_refusals, of_tokens
+from sync.erasure import CAPTURED
 from sync.inbox import InboxView
 from sync.mirror.condition import condition_of, damage_of
 from sync.mirror.figures import figures_of
-from sync.mirror.hours import deliveries_by_hour
+from sync.mirror.hours import deliveries_by_hour, ever_delivered
 from sync.mirror.observations import observations
 from sync.mirror.reader import MirrorReader
 from sync.mirror.store import OWNER
 from sync.mirror.unread import unread_of
 from sync.ping.hops import Hop, HopFailed, Way
 from sync.ping.ping import ping
-from sync.settings import MirrorSettings, WorkerSettings
+from sync.settings import SHORTEST_PASSWORD, MirrorSettings, ProcessSettings, WorkerSettings, is_short
 from sync.status import status_of
 
 WEEK: Final = timedelta(days=7)
@@ -55,6 +57,8 @@ async def examination(
         return
     for one in of_directory(settings.data_dir):
         yield one
+    for one in (*_of_modes(settings), *_of_password(_settings(ProcessSettings, company))):
+        yield one
     shared = isinstance(settings.place, Server)
     running = [await _runs(settings, name) for name in ("receiver", OWNER)]
     parts = {
@@ -73,6 +77,25 @@ async def examination(
         async with aclosing(_told(check, findings)) as told:
             async for one in told:
                 yield one
+
+
+def _of_modes(settings: MirrorSettings) -> Iterator[Finding]:
+    private = {
+        Path(ENV_FILE).absolute(): "secrets",
+        settings.data_dir / CAPTURED: "customers' data as it came",
+    }
+    yield from of_modes(settings.data_dir, private, secret_files(ReceiverSettings, ProcessSettings))
+
+
+def _of_password(process: Any) -> Iterator[Finding]:
+    """Look at the length of the console's password; off loopback a worker does not start with a short one."""
+    if isinstance(process, SettingsError) or process.console_password is None:
+        return
+    if is_short(process.console_password):
+        sentence = f"MIRROR_CONSOLE_PASSWORD has fewer than {SHORTEST_PASSWORD} characters."
+        yield warning("console", sentence, "a longer one: openssl rand -base64 18")
+    else:
+        yield ok("console", "It has a password.")
 
 
 async def _told(check: str, findings: AsyncGenerator[Finding, None]) -> AsyncGenerator[Finding, None]:
@@ -166,11 +189,23 @@ async def _of_receiving(
             return
         used = await reader.tokens_used(settings.company_id)
         refused = await reader.refusals(settings.company_id)
+        heard = await reader.has_deliveries(settings.company_id) or await _ever_delivered(settings)
     if isinstance(receiver, ReceiverSettings):
         for one in of_tokens(receiver.tokens()[settings.company_id], used, now):
             yield one
-    for one in of_refusals(refused, now):
+    for one in of_refusals(refused, now, heard=heard):
         yield one
+
+
+async def _ever_delivered(settings: MirrorSettings) -> bool:
+    """Ask the mirror, whose count outlives retention; one that cannot be read is another check's finding."""
+    try:
+        async with MirrorReader.look(settings.place, settings.company_id) as mirror:
+            return await ever_delivered(mirror)
+    except Exception as error:
+        if not isinstance(error, MirrorError) and not is_unavailable(error):
+            raise
+        return False
 
 
 async def _of_upstream(worker: Any, ask_upstream: AskUpstream) -> AsyncGenerator[Finding, None]:

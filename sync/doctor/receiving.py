@@ -6,7 +6,7 @@ from typing import Final
 
 from receiver.inbox import Refusal
 from receiver.signature import fingerprint
-from sync.concerns import ago, many
+from sync.concerns import SIGNATURE_INVALID, UNAVAILABLE, ago, many
 from sync.doctor.finding import Finding, failed, ok, warning
 
 LONG_UNUSED: Final = timedelta(days=7)
@@ -40,8 +40,11 @@ def of_tokens(tokens: Sequence[bytes], used: Mapping[str, datetime], now: dateti
             yield ok(check, f"{which} verified a delivery last {ago(now - one)} ago.")
 
 
-def of_refusals(refused: Sequence[Refusal], now: datetime) -> Iterator[Finding]:
-    """Say what the receiver refused, and when last."""
+def of_refusals(refused: Sequence[Refusal], now: datetime, *, heard: bool) -> Iterator[Finding]:
+    """Say what the receiver refused, and when last.
+
+    `heard`: a delivery of Kounta's own has verified; then requests of strangers are shown and are no finding.
+    """
     check = "refused"
     if not refused:
         yield ok(check, "Nothing was refused.")
@@ -50,14 +53,15 @@ def of_refusals(refused: Sequence[Refusal], now: datetime) -> Iterator[Finding]:
             f"{one.count:,} since {one.first_at:%Y-%m-%d %H:%M} UTC, the last {ago(now - one.last_at)} ago: "
         )
         sentence += f"{one.reason}."
-        if now - one.last_at > RECENTLY:
-            yield ok(check, sentence)
-        elif one.reason in _OF_TOKENS:
-            yield warning(
-                check, f"{sentence} Is the token right?", "kounta-mirror webhooks capture --minutes 10"
-            )
+        if one.reason in _OF_TOKENS:
+            sentence += " Is the token right?"
+        recent = now - one.last_at <= RECENTLY
+        if recent and one.reason == UNAVAILABLE:
+            yield warning(check, sentence, "kounta-mirror status: the queue was full, or the disk")
+        elif recent and one.reason == SIGNATURE_INVALID and not heard:
+            yield warning(check, sentence, "kounta-mirror webhooks capture --minutes 10")
         else:
-            yield warning(check, sentence, _ACTIONS.get(one.reason))
+            yield ok(check, f"{sentence}{_ADVICE.get(one.reason, '')}")
 
 
 def of_processes(*, receiver: bool, worker: bool, shared: bool) -> Iterator[Finding]:
@@ -77,9 +81,9 @@ def _named(number: int) -> str:
     return many(number, "token is set", "tokens are set")
 
 
-_ACTIONS: Final = {
-    "unavailable": "kounta-mirror status: the queue was full, or the disk",
-    "unknown_company": "look at the registered address: kounta-mirror webhooks list",
-    "unknown_topic": "look at the registered address: kounta-mirror webhooks list",
-    "body_too_large": "somebody else calls: no customer is that large",
+_ADVICE: Final = {
+    "unknown_company": " If it is Kounta, look at the address: kounta-mirror webhooks list.",
+    "unknown_topic": " If it is Kounta, look at the address: kounta-mirror webhooks list.",
+    "body_too_large": " No customer is that large.",
+    "upgrade_unsupported": " No webhook asks to upgrade its connection.",
 }

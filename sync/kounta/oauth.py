@@ -21,9 +21,7 @@ AUTHORIZE_URL: Final = "https://my.kounta.com/authorize"
 """Where a person allows it (kounta-api.md); it is not at the API's own address."""
 
 _NAMED: Final = re.compile(r"(?:^|[?&])(?:code|state|error)=")
-_WHOLE: Final = (
-    "Paste the whole address that your browser was sent to, with code= and state= in it, or the code alone"
-)
+_WHOLE: Final = "Paste the whole address that your browser was sent to, with code= and state= in it"
 
 CLOSING_SECONDS: Final = 2.0
 """A process should stop within 4 s, though upstream hangs."""
@@ -226,14 +224,18 @@ def authorization_url(authorize_url: str, client_id: str, redirect_uri: str, sta
 
 
 def code_in(brought: str, state: str) -> str:
-    """Read the code out of what a person brought back: the address they were sent to, or the code alone.
+    """Read the code out of the address that a person was sent to.
 
-    Raises KountaRefused when there is no code in it, and KountaError when they said no at Kounta, or when the
-    address belongs to another attempt (`state`).
+    A code alone is refused: without its state nothing shows that it comes from this attempt, and a code that
+    someone else sent would log the mirror in for their company (RFC 6749, 10.12). Raises KountaRefused when
+    there is no code and state in it, and KountaError when they said no at Kounta, or when the address belongs
+    to another attempt (`state`).
     """
     brought = brought.strip()
+    if not brought:
+        raise KountaRefused("nothing was given", _WHOLE)
     if not _NAMED.search(brought):
-        return _code_alone(brought)
+        raise KountaRefused(_without_names(brought), _WHOLE)
     query = parse_qs(urlsplit(brought).query if "?" in brought else brought)
     given = {name: values[0] for name, values in query.items()}
     if "state" in given and given["state"] != state:
@@ -258,9 +260,8 @@ def code_in(brought: str, state: str) -> str:
     return given["code"]
 
 
-def _code_alone(brought: str) -> str:
-    if not brought:
-        raise KountaRefused("nothing was given", _WHOLE)
+def _without_names(brought: str) -> str:
+    """Say what is wrong with what names neither code nor state."""
     if any(sign in brought for sign in ("://", "?", " ")) or not brought.isprintable():
-        raise KountaRefused("what was given holds no code", _WHOLE)
-    return brought
+        return "what was given holds no code"
+    return "what was given may be a code, but has no state, which shows that it belongs to this login"

@@ -33,17 +33,25 @@ class BackupFailed(MirrorError):  # noqa: N818 - it says what is the case
     """No copy was made; what lay in its place is still there."""
 
 
-def back_up(place: Place, file: Path, *, company_id: int | None = None, show: Show = lambda *_: None) -> None:
+def back_up(
+    place: Place,
+    file: Path,
+    *,
+    company_id: int | None = None,
+    mode: int | None = None,
+    show: Show = lambda *_: None,
+) -> None:
     """Copy the mirror of `place` to `file`, which is replaced once the copy is complete and was checked.
 
     With `company_id` it holds that company alone. OAuth tokens stay out of it. Nobody has to stop meanwhile.
+    `mode` is that of the file (see `replacing`).
     Raises BackupFailed, and StoreMissing or NewerDatabase as for every reader.
     """
     database = mirror_of(place)
     require_version(database, MIGRATIONS)
     _refuse_to_replace(file, place)
     try:
-        with replacing(file) as part:
+        with replacing(file, mode) as part:
             _copy(database, part, show)
             _shorten(part, company_id)
             _check(part)

@@ -44,9 +44,12 @@ def export_customers(
     companies: Sequence[int],
     *,
     as_of: datetime | None = None,
+    mode: int | None = None,
     show: Show | None = None,
 ) -> Exported:
     """Write the customers of these companies to `file`, which is replaced once all are on the disk.
+
+    `mode` is that of the file (see `replacing`).
 
     They come in the order of company and id: the columns of the view `customers`, and with `as_of` those that
     the history keeps. All are of one moment: on SQLite the log grows meanwhile. Raises UnknownFormatError,
@@ -67,9 +70,9 @@ def export_customers(
             total = 0 if show is None else sum(_counted(connection, one) for one in wanted)
             columns = [one for one in CUSTOMERS.c if as_of is None or one.name not in NOT_KEPT]
             done = 0
-            with replacing(file) as part:
+            with replacing(file, mode) as part:
                 with (
-                    part.open("xb") as opened,
+                    part.open("wb") as opened,
                     _whole(made(opened, columns)) as to,
                     closing(_read(connection, wanted)) as found,
                 ):

@@ -27,4 +27,12 @@ async def deliveries_by_hour(mirror: MirrorReader, since: datetime) -> dict[date
         return {hour: int(count) for hour, count in await connection.execute(statement)}
 
 
+async def ever_delivered(mirror: MirrorReader) -> bool:
+    """Whether a delivery of upstream's own was ever applied; pings of `webhooks test` are in no hour."""
+    columns = HOURLY_DELIVERIES.c
+    statement = select(columns.hour).where(columns.company_id == mirror.company_id).limit(1)
+    async with mirror.reading() as connection:
+        return (await connection.execute(statement)).first() is not None
+
+
 _ADD: Final = adding(HOURLY_DELIVERIES)

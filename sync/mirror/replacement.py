@@ -2,11 +2,17 @@
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from receiver.errors import MirrorError
+
+NEW_FILE: Final = 0o640
+"""A new export or backup: the user, and a group to share it with."""
+PRIVATE: Final = 0o600
 
 
 def check_place(file: Path, refused: type[MirrorError]) -> None:
@@ -18,20 +24,38 @@ def check_place(file: Path, refused: type[MirrorError]) -> None:
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """Give the path of a part, which takes the place of `file` at the end; nothing is left of it otherwise.
+def replacing(file: Path, mode: int | None = None) -> Iterator[Path]:
+    """Give the path of an empty part, which takes the place of `file` at the end; else nothing is left of it.
 
-    Whoever writes the part lets it reach the disk (`reach_disk`) once it is known to be right.
+    The writer of the part lets it reach the disk (`reach_disk`) once it is known to be right. It gets
+    `mode`; without it, the mode and group of the file that it replaces; a new file is 0640, or less by the
+    umask. At no time may more people read the part than the file.
     """
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    before = _stat_of(file)
     try:
+        is_new = before is None and mode is None
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, NEW_FILE if is_new else PRIVATE))
         yield part
+        if before is not None:
+            with suppress(PermissionError):  # of a group that this user is not in
+                os.chown(part, -1, before.st_gid)
+            part.chmod(stat.S_IMODE(before.st_mode))
+        if mode is not None:
+            part.chmod(mode)
         part.replace(file)
         reach_disk(file.parent)
     finally:
         for left in (part, *(part.with_name(part.name + end) for end in ("-journal", "-wal", "-shm"))):
             with suppress(OSError):
                 left.unlink()
+
+
+def _stat_of(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except FileNotFoundError:
+        return None
 
 
 def reach_disk(path: Path) -> None:

@@ -80,7 +80,7 @@ class Shell:
             process.stdin.write(f"{bring(await allowed(line.strip()))}\n".encode())
             out, complaint = await process.communicate()
         assert "Traceback" not in complaint.decode()
-        return process.returncode or 0, out.decode(), complaint.decode().partition("alone: \n")[2]
+        return process.returncode or 0, out.decode(), complaint.decode().partition("here: \n")[2]
 
     @asynccontextmanager
     async def worker(self, **settings: str) -> AsyncIterator["Log"]:
@@ -138,6 +138,11 @@ def code_alone(address: str) -> str:
     return code
 
 
+def with_code(code: str) -> Callable[[str], str]:
+    """Bring the address that the browser was sent to, with another code in it."""
+    return lambda address: re.sub("code=[^&]*", f"code={code}", address)
+
+
 @pytest.fixture
 async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
     settings = Settings(requests_per_minute=100_000, oauth_requests_per_minute=100_000)
@@ -180,7 +185,7 @@ async def test_a_worker_on_basic_goes_on_with_a_login_at_once(shell: Shell) -> N
     async with shell.worker() as log:
         await log.says("sweep_complete")
         assert (await shell.json("status"))["budget"]["requests_per_minute"] == 60
-        code, out, _ = await shell.log_in("--json", code_alone)
+        code, out, _ = await shell.log_in("--json")
         assert (code, json.loads(out)) == (
             0,
             {"company_id": 5678, "name": "Harbour Roasters", "worker_running": True},
@@ -259,12 +264,13 @@ def failing(shell: Shell) -> None:
 
 
 FAILURES: list[tuple[Callable[[Shell], None], Callable[[str], str], int, str]] = [
-    (nothing, lambda _: "wr0ng-code", 1, "A code is good once"),
+    (nothing, with_code("wr0ng-code"), 1, "A code is good once"),
     (nothing, lambda address: re.sub("state=.*", "state=other", address), 1, "belongs to another attempt"),
     (denied, str, 1, "The permission was not given ('access_denied')"),
     (other_company, str, 1, "This login is for Harbour Roasters (company 42), but KOUNTA_COMPANY_ID is 5678"),
     (html, str, 1, "answered 200 without tokens"),
     (failing, str, 1, "no tokens came, but 50"),
+    (nothing, code_alone, 2, "has no state"),
     (nothing, lambda _: "http://localhost/", 2, "holds no code"),
     (nothing, lambda _: "", 2, "Nothing was given"),
 ]
@@ -299,9 +305,9 @@ async def test_a_login_that_fails_leaves_the_worker_as_it_was(shell: Shell) -> N
 
 async def test_a_code_is_good_once(shell: Shell) -> None:
     good = shell.sandbox.tokens.authorize("sandbox-client", "http://localhost")
-    assert (await shell.log_in(bring=lambda _: good))[0] == 0
+    assert (await shell.log_in(bring=with_code(good)))[0] == 0
     kept = shell.ask("SELECT * FROM _oauth_tokens")
-    code, _, complaint = await shell.log_in(bring=lambda _: good)
+    code, _, complaint = await shell.log_in(bring=with_code(good))
     assert code == 1
     assert is_one_sentence(complaint)
     assert shell.ask("SELECT * FROM _oauth_tokens") == kept

@@ -39,7 +39,7 @@ async def examined(shop: Any) -> tuple[int, dict[str, list[dict[str, Any]]]]:
 async def test_an_installation_that_works_has_nothing_that_failed(installed: Any, database_kind: str) -> None:
     code, found = await examined(installed)
     assert code == 0
-    for check in ("directory", "database", "receiver", "worker", "credentials", "clock", "webhooks"):
+    for check in ("directory", "modes", "database", "receiver", "worker", "credentials", "clock", "webhooks"):
         assert [one["outcome"] for one in found[check]] == ["ok"], found[check]
     (way,) = found["public URL"]
     assert way["sentence"].endswith("receiver, inbox, worker.")

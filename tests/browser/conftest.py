@@ -18,6 +18,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with House(Path(tmp_path_factory.mktemp("house"))) as house:
         house.furnish()
         yield house
+        assert house.leaks() == []
 
 
 @pytest.fixture(scope="module")

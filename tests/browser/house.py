@@ -18,6 +18,7 @@ import httpx2
 from playwright.sync_api import Browser, sync_playwright
 
 from receiver.signature import sign
+from tests.secrecy import Watch
 
 COMPANY: Final = 5678
 TOKEN: Final = "sandbox-signature-token"
@@ -63,6 +64,7 @@ class House:
         self.directory = directory
         self._customers = customers
         self._settings = settings
+        self._secrets = Watch()
         self._stack = ExitStack()
         self.client = self._stack.enter_context(httpx2.Client(timeout=30, trust_env=False))
         self.url = ""
@@ -112,6 +114,7 @@ class House:
             "MIRROR_SECRET_KEY": SECRET,
             **self._settings,
         }
+        self._secrets.plant_environment(environment, self.directory)
         with log.open("wb") as said, log.with_suffix(".out").open("wb") as out:
             process = subprocess.Popen(  # noqa: S603 - the program under test
                 [sys.executable, "-m", "sync", *command],
@@ -123,6 +126,11 @@ class House:
             )
         self._stack.callback(_end, process)
         return log
+
+    def leaks(self) -> list[str]:
+        """Say which kinds of secrets are in the logs."""
+        logs = [log for log in self.directory.glob("*.log") if log.read_bytes()]
+        return [leak for log in logs for leak in self._secrets.search(log.read_bytes(), log.name)]
 
     def _until(self, find: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + START_SECONDS

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -58,6 +59,7 @@ def test_it_prints_the_env_that_points_at_it_and_ends_cleanly(number: signal.Sig
     with command("--customers", "30", "--company-id", "42", "--env-file", str(env_file)) as process:
         env = environment(process)
         assert list(env) == NAMES
+        assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
         assert env_file.read_text() == "".join(f"{name}={value}\n" for name, value in env.items())
 
         answer = httpx2.get(

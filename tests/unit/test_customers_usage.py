@@ -27,7 +27,7 @@ from sync.kounta import KountaRefused
         ("update 0 --phone 1", "Must be >= 1"),
         ("update 7 --clear name", "name cannot be written"),
         ("update 7 --phone 1 --clear phone", "one of them is a mistake"),
-        ("get Jamie", "int"),
+        ("get Jamie", "digits and nothing else"),
     ],
 )
 def test_what_cannot_be_right_is_exit_2_before_anyone_is_asked(

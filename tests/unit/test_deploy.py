@@ -28,6 +28,15 @@ def test_rules_ask_for_metrics_that_there_are(docs: Path, rules: list[dict[str, 
     assert {name for name in asked if f"| `{name}` |" not in page} == set()
 
 
+def test_no_request_of_a_stranger_alone_raises_an_alert(rules: list[dict[str, Any]]) -> None:
+    (rule,) = [rule for rule in rules if "kounta_mirror_refused_total" in rule["expr"]]
+    counted, _, only_while = rule["expr"].partition(" and on(company) ")
+    assert 'reason="signature_invalid"' in counted
+    assert only_while == (
+        '(kounta_mirror_deliveries_ruled_total == 0 or kounta_mirror_alert_open{alert="silence"} == 1)'
+    )
+
+
 def test_each_rule_leads_to_an_entry_of_the_runbook(docs: Path, rules: list[dict[str, Any]]) -> None:
     for rule in rules:
         place, _, anchor = rule["annotations"]["runbook"].partition("#")

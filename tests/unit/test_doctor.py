@@ -174,11 +174,20 @@ def test_what_was_refused_lately_leads_to_the_token() -> None:
     def refused(reason: str, hours: float) -> Refusal:
         return Refusal(reason, 14, NOW - timedelta(days=2), NOW - timedelta(hours=hours))
 
-    assert outcomes(of_refusals([], NOW)) == ["ok"]
-    assert outcomes(of_refusals([refused("signature_invalid", 30)], NOW)) == ["ok"]
-    (found,) = of_refusals([refused("signature_invalid", 1)], NOW)
+    assert outcomes(of_refusals([], NOW, heard=True)) == ["ok"]
+    assert outcomes(of_refusals([refused("signature_invalid", 30)], NOW, heard=False)) == ["ok"]
+    (found,) = of_refusals([refused("signature_invalid", 1)], NOW, heard=False)
     assert found.action == "kounta-mirror webhooks capture --minutes 10"
-    assert outcomes(of_refusals([refused("unavailable", 1)], NOW)) == ["warning"]
+    assert found.sentence.endswith("signature_invalid. Is the token right?")
+    assert outcomes(of_refusals([refused("unavailable", 1)], NOW, heard=True)) == ["warning"]
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_what_strangers_sent_is_shown_and_no_finding(*, heard: bool) -> None:
+    for reason in ("unknown_company", "method_not_allowed", "upgrade_unsupported", "signature_missing"):
+        (found,) = of_refusals([Refusal(reason, 14, NOW, NOW)], NOW, heard=heard)
+        assert found.outcome is Outcome.OK
+        assert f"14 since 2026-11-24 12:00 UTC, the last 0 s ago: {reason}." in found.sentence
 
 
 def test_a_process_may_run_elsewhere_only_on_postgresql() -> None:

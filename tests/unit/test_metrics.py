@@ -116,7 +116,7 @@ def test_a_scrape_says_what_status_says() -> None:
     assert 0 < low < 0.01 < high < 0.05
     assert said == {
         "up": 1,
-        ("attention", "warning"): 4,
+        ("attention", "warning"): 3,
         ("attention", "critical"): 2,
         ("alert_open", "failed"): 1,
         ("alert_open", "gap"): 1,

@@ -109,6 +109,10 @@ def test_the_newest_delivery_is_told_by_its_age(newest: datetime | None, heard: 
     assert with_pending(newest=newest).sentence() == f"OK, 10,412 customers, {heard}."
 
 
+NEVER_VERIFIED = (
+    "14 refused since 09:12 UTC: signature_invalid. Is the token right? No delivery has ever verified."
+)
+
 NAMED = {
     "the worker is stopped": (
         replace(WELL, running=False),
@@ -301,15 +305,56 @@ NAMED = {
         replace(WELL, complete_sweep=None, newest_sweep=replace(SWEEP, finished_at=None, listed=4_000)),
         (WARNING, "The first sweep has not ended; 4,000 customers were listed.", None),
     ),
-    "signatures do not verify": (
-        with_pending(refused=(Refusal("signature_invalid", 14, ago(hours=2.8), ago(hours=1)),)),
-        (WARNING, "14 refused since 09:12 UTC: signature_invalid. Is the token right?", None),
+    "no signature has ever verified": (
+        replace(
+            with_pending(refused=(Refusal("signature_invalid", 14, ago(hours=2.8), ago(hours=1)),)),
+            heard=False,
+        ),
+        (
+            WARNING,
+            NEVER_VERIFIED,
+            "kounta-mirror webhooks capture --minutes 10",
+        ),
     ),
-    "bodies are too large": (
-        with_pending(refused=(Refusal("body_too_large", 1, ago(days=9), ago(hours=1)),)),
-        (WARNING, "1 refused since 2026-11-15 12:00 UTC: body_too_large.", None),
+    "deliveries could not be taken": (
+        with_pending(refused=(Refusal("unavailable", 3, ago(hours=2.8), ago(hours=1)),)),
+        (WARNING, "3 refused since 09:12 UTC: unavailable.", "kounta-mirror reconcile"),
     ),
 }
+
+STRANGERS = (
+    *("unknown_company", "unknown_topic", "method_not_allowed", "body_too_large", "body_too_slow"),
+    *("signature_missing", "signature_invalid", "upgrade_unsupported", "bad_request", "not_found"),
+)
+
+
+@pytest.mark.parametrize("reason", STRANGERS)
+def test_requests_of_strangers_are_shown_and_are_no_problem(reason: str) -> None:
+    status = with_pending(refused=(Refusal(reason, 20_000, ago(hours=2), ago(seconds=1)),))
+    assert status.concerns() == []
+    assert status.sentence().startswith("OK, 10,412 customers")
+    assert status.as_json()["refused"][reason]["count"] == 20_000
+
+
+@pytest.mark.parametrize("reason", [reason for reason in STRANGERS if reason != "signature_invalid"])
+def test_nor_are_they_before_the_first_delivery_or_in_a_silence(reason: str) -> None:
+    refused = (Refusal(reason, 20_000, ago(hours=2), ago(seconds=1)),)
+    assert replace(with_pending(refused=refused), heard=False).concerns() == []
+    silent = replace(with_pending(refused=refused), silence=Silence(ago(hours=3), 40.2))
+    assert [one.alert for one in silent.concerns()] == ["silence"]
+
+
+def test_signatures_that_do_not_verify_are_the_likely_cause_of_a_silence() -> None:
+    refused = (Refusal("signature_invalid", 14, ago(hours=2.8), ago(hours=1)),)
+    status = replace(with_pending(refused=refused), silence=Silence(ago(hours=3), 40.2))
+    silence, cause = status.concerns()
+    assert silence.alert == "silence"
+    assert cause.sentence == (
+        "14 refused since 09:12 UTC: signature_invalid. Is the token right? "
+        "It is the likely cause of the silence."
+    )
+    before = (Refusal("signature_invalid", 14, ago(hours=9), ago(hours=4)),)
+    assert len(replace(status, pending=replace(status.pending, refused=before)).concerns()) == 1
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -328,7 +373,10 @@ def test_what_needs_attention_is_told_with_the_command_for_it(name: str) -> None
         with_pending(accepted=None),  # this inbox is not the one that the mirror read
         with_figures(verdicts={"quarantined": 7}, last_quarantined_at=ago(hours=25)),
         with_pending(failed_commits_at=ago(hours=25)),
-        with_pending(refused=(Refusal("signature_invalid", 14, ago(days=3), ago(days=2)),)),
+        replace(
+            with_pending(refused=(Refusal("signature_invalid", 14, ago(days=3), ago(days=2)),)), heard=False
+        ),
+        with_pending(refused=(Refusal("unavailable", 14, ago(days=3), ago(days=2)),)),
         replace(WELL, gap=MENDED),
         with_pending(receiver=Start(1, ago(days=2), None, ago(seconds=59))),
         with_pending(receiver=Start(2, ago(days=2), ago(seconds=59), ago(seconds=59))),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from receiver.errors import SettingsError
-from sync.settings import WorkerSettings
+from sync.settings import ProcessSettings, WorkerSettings
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +64,16 @@ def test_a_key_that_is_short_is_refused_without_showing_it(monkeypatch: pytest.M
     with pytest.raises(SettingsError, match=r"^MIRROR_SECRET_KEY cannot be used: .* 32 characters") as caught:
         WorkerSettings.load()
     assert "hunter2" not in str(caught.value)
+
+
+def test_off_loopback_a_short_password_of_the_console_is_refused_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MIRROR_CONSOLE_PASSWORD", "hunter2-hun")
+    assert ProcessSettings.load().console_host == "127.0.0.1"
+    monkeypatch.setenv("MIRROR_CONSOLE_HOST", "10.0.0.7")
+    with pytest.raises(SettingsError, match=r"^MIRROR_CONSOLE_HOST cannot be .* 12 characters") as caught:
+        ProcessSettings.load()
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("MIRROR_CONSOLE_PASSWORD", "hunter2-hunt")
+    assert ProcessSettings.load().console_host == "10.0.0.7"

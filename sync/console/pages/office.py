@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,7 @@ from sync.kounta import KountaError
 from sync.mirror.excerpts import state_of
 from sync.mirror.reader import MirrorReader
 from sync.mirror.store import MirrorStore
+from sync.numbers import whole_number
 from sync.status import Status, status_in
 
 if TYPE_CHECKING:
@@ -151,9 +152,10 @@ class Visit:
         text = self.asked(name)
         if not text:
             return None
-        if not (text.isascii() and text.isdecimal()) or not 0 < int(text) < 2**63:
-            raise RefusedError(422, "bad_request", f"A whole number above 0 was expected, {text!r} came.")
-        return int(text)
+        with suppress(ValueError):
+            if (number := whole_number(text)) > 0:
+                return number
+        raise RefusedError(422, "bad_request", f"A whole number above 0 was expected, {text[:40]!r} came.")
 
     def page(self, template: str, *, is_live: bool = True, **values: Any) -> Response:
         """Answer with a page. A live one is looked at anew when something changes."""

@@ -1,6 +1,7 @@
 """The first page: the sentence of `status`, what needs attention with its action, and the figures behind."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,6 +16,7 @@ from sync.console.pages.plots import DAY, plot_of
 from sync.merge.decisions import Verdict
 from sync.mirror.lease import holder_of
 from sync.mirror.samples import Sample, samples_since
+from sync.numbers import whole_number
 from sync.status import Status
 
 LISTED_AT_ONCE: Final = 25
@@ -113,8 +115,10 @@ async def front_door(office: Office, request: Request) -> Response:
     companies = sorted(office.served.settings)
     if len(companies) == 1:
         return RedirectResponse(f"/companies/{companies[0]}", 303)
-    after = request.query_params.get("after", "0")
-    behind = [one for one in companies if one > (int(after) if after.isdecimal() else 0)]
+    after = 0
+    with suppress(ValueError):
+        after = whole_number(request.query_params.get("after", "0"))
+    behind = [one for one in companies if one > after]
     shown = behind[:LISTED_AT_ONCE]
     seen = await office.states()
     rows = [(company_id, await office.status(company_id)) for company_id in shown]

@@ -181,7 +181,7 @@ async def test_held_deletions_are_listed_and_let_go(kiosk: Any) -> None:
     assert "Held deletions None." in words(await kiosk.text("/held"))
 
 
-@pytest.mark.parametrize("number", ["", "0", "-1", "many"])
+@pytest.mark.parametrize("number", ["", "0", "-1", "many", "1.0", "9" * 5000])
 async def test_a_number_that_is_none_lets_nothing_go(kiosk: Any, number: str) -> None:
     await kiosk.open(1)
     assert (await kiosk.send("/held/release", number=number)).status_code == 422

@@ -3,8 +3,10 @@
 import asyncio
 from typing import Any
 
+import httpx2
 import pytest
 
+from sync.console.attempts import MOST_WAITING
 from sync.console.pages import events
 
 STRICT = (
@@ -60,6 +62,33 @@ async def test_elsewhere_than_on_loopback_any_name_may_lead_to_it(kiosk: Any) ->
         "/companies/5678", headers={"Host": "mirror.example"}, auth=("any", "let me in")
     )
     assert answer.status_code == 200
+
+
+async def test_wrong_passwords_are_delayed_and_a_browser_that_was_let_in_is_not(kiosk: Any) -> None:
+    await kiosk.open(1, password="let me in")
+    assert (await kiosk.client.get("/companies/5678", auth=("any", "let me in"))).status_code == 200
+    assert "kounta_mirror_known" in kiosk.client.cookies
+    guesser = httpx2.AsyncClient(base_url=kiosk.client.base_url, trust_env=False, timeout=30)
+    async with guesser:
+        for _ in range(3):
+            answer = await guesser.get("/metrics", auth=("any", "guess"))
+            assert (answer.status_code, answer.json()["error"]) == (401, "password_needed")
+        assert "kounta_mirror_known" not in guesser.cookies
+        guesses = [asyncio.create_task(guesser.get("/metrics", auth=("any", "guess"))) for _ in range(12)]
+        done, waiting = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
+        while len(done) < 12 - MOST_WAITING:
+            more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            done |= more
+        codes = sorted(one.result().status_code for one in done)
+        assert codes == [401, 429, 429, 429]
+        refused = next(one.result() for one in done if one.result().status_code == 429)
+        assert refused.json()["error"] == "too_many_attempts"
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert (await kiosk.client.get("/companies/5678", auth=("any", "let me in"))).status_code == 200
+        assert (await kiosk.client.get("/companies/5678", auth=("any", "wrong"))).status_code == 401
+        for one in waiting:
+            one.cancel()
+        await asyncio.wait(waiting)
 
 
 async def test_the_password_covers_every_page(kiosk: Any) -> None:

@@ -239,8 +239,7 @@ def test_a_person_is_sent_to_a_page_that_names_this_attempt() -> None:
         ("?state=abc&code=c%2B1", "c+1"),
         ("code=c%2B1&state=abc", "c+1"),
         (f"{BACK}?x=1&code=c1&state=abc#_=_", "c1"),
-        (" c+1 ", "c+1"),
-        ("c1==", "c1=="),
+        (" code=c1%3D%3D&state=abc ", "c1=="),
     ],
 )
 def test_the_code_is_read_out_of_what_a_person_brings_back(brought: str, code: str) -> None:
@@ -268,6 +267,9 @@ def test_an_attempt_that_came_to_nothing_says_why(brought: str, sentence: str) -
         (f"{BACK}?state=abc", "holds no code"),
         (f"{BACK}?code=&state=abc", "holds no code"),
         (f"{BACK}?code=c1", "no state"),
+        ("code=c1", "no state"),
+        (" c+1 ", "has no state"),
+        ("c1==", "has no state"),
         (BACK, "holds no code"),
         ("I could not find it", "holds no code"),
         ("  ", "nothing was given"),

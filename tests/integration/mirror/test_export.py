@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
+import stat
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -13,7 +16,8 @@ import pytest
 from pyarrow import parquet
 
 from receiver.database import mirror_of, utc_text
-from sync.mirror import export, formats
+from sync.mirror import backup, export, formats
+from sync.mirror.backup import back_up
 from sync.mirror.customers import NOT_KEPT, BeforeHistoryError, MomentError
 from sync.mirror.export import ExportFailed, export_customers
 from sync.mirror.formats import ExtraMissingError, UnknownFormatError
@@ -63,6 +67,62 @@ def as_text(row: dict[str, Any]) -> dict[str, Any]:
 
 def read_json(row: dict[str, str]) -> dict[str, Any]:
     return row | {name: json.loads(row[name]) if row[name] else None for name in JSON}
+
+
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def mode_of(file: Path) -> str:
+    return f"{stat.S_IMODE(file.stat().st_mode):04o}"
+
+
+@pytest.mark.usefixtures("usual_umask")
+@pytest.mark.parametrize("name", ["customers.csv", "customers.parquet", "copy.db"])
+async def test_a_new_file_is_for_the_user_and_a_group_and_one_that_is_replaced_keeps_its_mode(
+    busy: Any, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+
+    def write(mode: int | None = None) -> str:
+        if name == "copy.db":
+            back_up(busy.place, file, mode=mode)
+        else:
+            export_customers(busy.place, file, (5678,), mode=mode)
+        return mode_of(file)
+
+    assert write() == "0640"
+    for chosen in (0o600, 0o664):
+        file.chmod(chosen)
+        assert write() == f"{chosen:04o}"
+    assert write(0o640) == "0640"
+    file.unlink()
+    assert write(0o644) == "0644"
+    file.unlink()
+    os.umask(0o077)
+    assert write() == "0600"
+
+
+@pytest.mark.parametrize("chosen", [None, 0o600])
+async def test_the_part_is_never_open_to_more_people_than_the_file(
+    busy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: int | None
+) -> None:
+    file = tmp_path / "copy.db"
+    file.touch()
+    file.chmod(0o600)
+    seen = []
+    shorten = backup._shorten
+
+    def look(part: Path, company_id: int | None) -> None:
+        seen.append(mode_of(part))
+        shorten(part, company_id)
+
+    monkeypatch.setattr(backup, "_shorten", look)
+    back_up(busy.place, file, mode=chosen)
+    assert seen == ["0600"]
 
 
 async def test_csv_holds_the_view_customers(busy: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 
 from receiver.database import NewerDatabase, Place, Server, directory_of, inbox_of, mirror_of
 from receiver.local import serve_locally
+from receiver.topics import PING
 from sync import apply
 from sync.mirror.figures import figures_of
 from sync.mirror.store import OWNER
@@ -82,8 +83,41 @@ async def test_with_an_inbox_alone_its_deliveries_wait(empty_house: Any) -> None
         "The worker does not run.",
         "1 delivery waits, the oldest for 11 min.",
         "The receiver stopped at 12:00 UTC: what Kounta sends now may be lost.",
-        "1 refused since 12:00 UTC: signature_invalid. Is the token right?",
     ]
+
+
+STRANGERS = (
+    *("unknown_company", "unknown_topic", "method_not_allowed", "body_too_large", "signature_missing"),
+    *("signature_invalid", "upgrade_unsupported"),
+)
+
+
+async def test_strangers_do_not_change_what_a_monitor_is_told(well: Any) -> None:
+    await well.post(well.customer(1))
+    await well.apply()
+    for reason in STRANGERS:
+        well.inbox.refuse(5678, reason)
+    await well.inbox.close()  # what it counted is written by then
+    code, out, _ = await said(well, "--check")
+    assert (code, out.partition(",")[0]) == (0, "OK")
+    assert all(f"1 {reason} (last 2026-" in out for reason in STRANGERS)
+
+
+async def test_a_ping_of_our_own_is_no_proof_that_kountas_token_is_right(well: Any) -> None:
+    await well.inbox.append(5678, PING, {}, b"{}")
+    await well.apply()
+    well.inbox.refuse(5678, "signature_invalid")
+    await well.inbox.close()
+    (concern,) = (await looked(well)).concerns()
+    assert concern.sentence.endswith("Is the token right? No delivery has ever verified.")
+    well.inbox = await well.stack.enter_async_context(await well.new_inbox())
+    await well.post(well.customer(1))
+    assert (await looked(well)).concerns() == []  # in the inbox, and not applied yet
+    await well.apply()
+    await well.inbox.close()
+    lose(inbox_of(well.place))
+    assert [one.sentence for one in (await looked(well)).concerns()] == ["No receiver has run yet."]
+    assert (await looked(well)).heard  # the mirror knows it for longer than the inbox
 
 
 async def test_figures_come_from_both_stores(well: Any, monkeypatch: pytest.MonkeyPatch) -> None:
