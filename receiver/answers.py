@@ -24,7 +24,7 @@ REFUSALS: dict[str, tuple[int, str, dict[str, str]]] = {
     "bad_request": (400, "This is no HTTP request.", {"Connection": "close"}),
     "upgrade_unsupported": (
         400,
-        "A connection stays HTTP/1.1 here: send the request without asking for an upgrade.",
+        "Connections are not upgraded here: send the request without asking for it.",
         {"Connection": "close"},
     ),
     "headers_too_large": (431, "The headers are larger than a request may have.", {"Connection": "close"}),
