@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 1024
 """Connections that wait in the kernel to be accepted; all of them may be accepted at once."""
-HELD_BYTES = 8 * 1024 * 1024
+HELD_BYTES = 4 * 1024 * 1024
 """Bytes of requests that have not arrived in full, of all connections together."""
 OTHER_DESCRIPTORS = 64
 """Descriptors that are no connections: databases, logs, local sockets."""
@@ -107,6 +107,7 @@ class Connections:
         self._ranks: dict[Connection, Rank | None] = {}
         self._of_source: Counter[str] = Counter()
         self._held = 0
+        self._holders = 0
 
     def __len__(self) -> int:
         return len(self._ranks)
@@ -159,13 +160,14 @@ class Connections:
         if connection not in self._ranks:
             return
         self._held += size - connection.held
+        self._holders += (size > 0) - (connection.held > 0)
         connection.held = size
-        if size and self._held > HELD_BYTES:
-            for other in list(self._in_order()):
-                if other.held:
-                    self._dismiss(other)
-                    if self._held <= HELD_BYTES:
-                        return
+        while self._held > HELD_BYTES:
+            average = self._held / self._holders  # those with less would free nothing
+            large = next((other for other in self._in_order() if other.held >= average), None)
+            if large is None:
+                return
+            self._dismiss(large)
 
     def _make_room(self, source: str | None = None) -> bool:
         for connection in self._in_order():

@@ -81,6 +81,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._set_timer(None)
         self._read_again()
         self._unset_keepalive_if_required()
+        if self._running is not None and self._is_answering:
+            self._running.disconnected = True
+        # No cycle of references is left: what a request held is free now, not at the next collection.
+        self._running = self.cycle = self.scope = None  # type: ignore[assignment]
+        self.headers = []
+        self.pipeline.clear()
+        del self._answers
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
@@ -316,6 +323,7 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and cycle.more_body:
             cycle.disconnected = True
+            cycle.body = bytearray()  # not only once the application has noticed
             cycle.message_event.set()
         self.door.hold(self, 0)
 

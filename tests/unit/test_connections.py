@@ -102,10 +102,11 @@ def test_what_is_held_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
         port.hold(one, 50)
     port.hold(second, 40)
     assert (gone, port.held) == ([], 90)
-    port.hold(third, 30)
-    assert (gone, port.held) == (["first"], 70)
+    port.hold(third, 5)  # too little to be of use
+    port.hold(idle, 30)
+    assert (gone, port.held) == (["first"], 75)
     port.leave(third)
-    assert port.held == 40
+    assert port.held == 70
 
 
 def test_one_that_holds_too_much_gives_way_itself(monkeypatch: pytest.MonkeyPatch) -> None:
