@@ -1,10 +1,10 @@
 """How a good sender fares while hostile connections are held open, beside a quiet run of the same process.
 
 One receiver; a sender of signed deliveries at a steady pace, each on a connection of its own. First it is
-alone, then a second process, of low priority, holds hostile connections open: a quarter sends headers slowly, a
-quarter bodies slowly, a quarter nothing, a quarter headers and bodies about as large as they may be. All of it
-goes to 127.0.0.1 and ends by itself. The figures that count: the ratio of the two p99, and how much memory the
-second run adds.
+alone, then a second process, of low priority, holds hostile connections open: a quarter sends headers slowly,
+a quarter bodies slowly, a quarter nothing, a quarter headers and bodies about as large as they may be. All of
+it goes to 127.0.0.1 and ends by itself. The figures that count: the ratio of the two p99, and how much memory
+the second run adds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KINDS = ("slow headers", "slow bodies", "idle", "huge")
 
 
 async def send_steadily(port: int, requests: list[bytes], rate: float, seconds: float) -> Latencies:
-    """Send deliveries at a pace that answers do not slow; return how long each took, None: it was not stored."""
+    """Send deliveries at a pace that answers do not slow; return what each took, None: it was not stored."""
     began = time.perf_counter()
     tasks = []
     for number in range(int(rate * seconds)):
