@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 import uvloop
-from receive import COMPANY_ID, memory, running, say, signed_requests
 
 from receiver.inbox import InboxReader
+from tests.bench.receive import COMPANY_ID, memory, running, say, signed_requests
 
 MOST_CONNECTIONS = 4_000
 MOST_SECONDS = 120.0

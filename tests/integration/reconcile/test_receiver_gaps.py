@@ -355,12 +355,13 @@ async def test_an_overload_that_goes_on_is_one_gap_one_sweep_an_hour_and_one_rou
     worker = await look(quiet)
     reads = quiet.engine.kounta.calls_by_kind["read"]
     for _ in range(70):
-        for _ in range(3):
+        for _ in range(2):
             writer.overloaded(CONNECTIONS_FULL)
             await writer._write_notes()
-            quiet.skip(20)
+            quiet.skip(10)
         async with InboxReader.open(inbox_of(quiet.place)) as inbox:
             await worker._gaps.look(inbox)
+        quiet.skip(40)  # a read lag
         await worker.once()
     async with InboxReader.open(inbox_of(quiet.place)) as inbox:
         assert len(await inbox.failed_commits()) <= 75  # one a minute, not one a second
