@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -297,6 +298,18 @@ async def test_headers_have_a_deadline_however_they_dribble(port: Port) -> None:
     assert port.reasons == ["headers_too_slow"]
 
 
+async def test_the_rest_of_a_request_that_was_refused_is_not_taken() -> None:
+    async with listening(replace(QUICK, ending_seconds=5)) as port:
+        for begun in (post()[:30], post()[:-1]):
+            peer = await port.connect(begun)
+            answer = await peer.answer()
+            peer.writer.write(post()[len(begun) :] + post())
+            assert refusal(answer + await peer.rest())[0] == 408
+            await peer.close()
+            await port.until(0)
+    assert port.memory.bodies == []
+
+
 @pytest.mark.parametrize("sent", [b"", b"\r\n\r\n", HEALTH])
 async def test_an_idle_connection_ends_in_silence(port: Port, sent: bytes) -> None:
     answer = await port.raw(sent)
@@ -404,6 +417,20 @@ async def test_a_request_on_its_way_is_answered_though_the_process_stops() -> No
             assert answer.startswith(b"HTTP/1.1 200")
             assert b"connection: close" in answer
     assert port.memory.bodies == [BODY, BODY]
+
+
+async def test_a_body_that_is_here_is_read_though_its_sender_has_gone() -> None:
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        came.append(await receive())
+        came.append(await receive())
+
+    async def gone() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    came: list[dict[str, Any]] = []
+    cycle: Any = SimpleNamespace(more_body=False, body=bytearray(BODY))
+    await protocol._Answering(cycle, app)({"type": "http"}, gone, gone)  # type: ignore[arg-type]
+    assert came == [{"type": "http.request", "body": BODY, "more_body": False}, {"type": "http.disconnect"}]
 
 
 async def test_a_whole_delivery_is_stored_though_its_sender_has_gone(port: Port) -> None:
