@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,19 @@ RETRY_SECONDS = 5
 
 # code: status, detail, headers
 REFUSALS: dict[str, tuple[int, str, dict[str, str]]] = {
+    "bad_request": (400, "This is no HTTP request.", {"Connection": "close"}),
+    "upgrade_unsupported": (
+        400,
+        "Connections are not upgraded here: send the request without asking for it.",
+        {"Connection": "close"},
+    ),
+    "headers_too_large": (431, "The headers are larger than a request may have.", {"Connection": "close"}),
+    "headers_too_slow": (408, "The headers did not arrive in time.", {"Connection": "close"}),
+    "too_many_connections": (
+        429,
+        "The connection waited longest while there were too many; send the request again.",
+        {"Connection": "close", "Retry-After": str(RETRY_SECONDS)},
+    ),
     "not_found": (404, "There is nothing at this path.", {}),
     "unknown_company": (404, "This receiver does not serve that company.", {}),
     "unknown_topic": (
@@ -51,6 +66,20 @@ class Refused(Exception):  # noqa: N818 - it says what is the case
         self.more = more
 
 
+def written(code: str) -> bytes:
+    """Return a whole response, of a refusal before there is a request; the connection closes behind it."""
+    status, detail, headers = REFUSALS[code]
+    body = json.dumps({"error": code, "detail": detail}, separators=(",", ":")).encode()
+    fields = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        **{name.lower(): value for name, value in headers.items()},
+        "connection": "close",
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n".encode() + body
+
+
 def refusal(code: str, more: Mapping[str, str] = NOTHING) -> Response:
     status, detail, headers = REFUSALS[code]
     return JSONResponse({"error": code, "detail": detail, **more}, status_code=status, headers=headers)
@@ -59,9 +88,15 @@ def refusal(code: str, more: Mapping[str, str] = NOTHING) -> Response:
 async def on_http_exception(_request: Request, error: Exception) -> Response:
     """Give Starlette's own refusals the shape of ours."""
     status, said, headers = _told(error)
-    code = _BY_STATUS.get(status, "internal" if status >= 500 else "bad_request")  # noqa: PLR2004 - HTTP's classes
+    code = code_of(error)
     detail = REFUSALS[code][1] if code == "not_found" else said
     return JSONResponse({"error": code, "detail": detail}, status_code=status, headers=headers)
+
+
+def code_of(error: Exception) -> str:
+    """Return the code of a refusal of Starlette's."""
+    status = _told(error)[0]
+    return _BY_STATUS.get(status, "internal" if status >= 500 else "bad_request")  # noqa: PLR2004 - HTTP's classes
 
 
 async def on_failure(_request: Request, _error: Exception) -> Response:

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from receiver import logs
-from receiver.answers import on_failure, on_http_exception, refusal
+from receiver.answers import code_of, on_failure, on_http_exception, refusal
 from receiver.capture import Capture
 from receiver.commands import commands
 from receiver.database import directory_of, inbox_of, utc_text
@@ -28,8 +28,10 @@ from receiver.inbox.store import InboxStore
 from receiver.local import serve_locally
 from receiver.metrics import serving_metrics
 from receiver.postgresql import Schema
+from receiver.refused import path_of
 from receiver.settings import ReceiverSettings
 from receiver.spool import Spool
+from receiver.upgrades import UpgradesRefused
 from receiver.webhook import Webhook
 
 if TYPE_CHECKING:
@@ -53,13 +55,21 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @asynccontextmanager
-async def own_inbox(settings: ReceiverSettings, capture: Capture) -> AsyncIterator[InboxWriter]:
-    """Own the inbox of the data directory, wake the worker after each commit, and answer commands."""
+async def own_inbox(
+    settings: ReceiverSettings, capture: Capture, socket: str | None = None
+) -> AsyncIterator[InboxWriter]:
+    """Own the inbox of the data directory, wake the worker after each commit, and answer commands.
+
+    `socket` identifies one that the parent of this process keeps open while it restarts.
+    """
     button = DoorbellButton(settings.data_dir, "worker")
     try:
         async with (
             await InboxWriter.over(
-                await _store(settings.place), queue_limit=settings.queue_limit, committed=button.press
+                await _store(settings.place),
+                queue_limit=settings.queue_limit,
+                committed=button.press,
+                socket=socket,
             ) as inbox,
             serve_locally(commands(inbox, capture), settings.data_dir, "receiver"),
         ):
@@ -98,6 +108,7 @@ def create_app(
                     stack.enter_context(serving_metrics(*at, app.state.webhook, inbox))
                 if isinstance(served, Companies):
                     await stack.enter_async_context(_following(served, app.state.webhook))
+                stack.callback(app.state.webhook.close)
                 yield
 
     app = Starlette(
@@ -106,8 +117,8 @@ def create_app(
             Route("/healthz", _healthz),
             Route("/readyz", _readyz),
         ],
-        middleware=[Middleware(UnderUvicorn)],
-        exception_handlers={HTTPException: on_http_exception, Exception: on_failure},
+        middleware=[Middleware(UnderUvicorn), Middleware(UpgradesRefused, refused=_note_refused)],
+        exception_handlers={HTTPException: _on_refused, Exception: on_failure},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # a redirected webhook is a lost one
@@ -152,6 +163,16 @@ class _Webhooks:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await scope["app"].state.webhook(scope, receive, send)
+
+
+def _note_refused(scope: Scope, code: str) -> None:
+    scope["app"].state.webhook.note_refused(code, path_of(scope))
+
+
+async def _on_refused(request: Request, error: Exception) -> Response:
+    """Answer, and count it: also what has come without the prefix of its path."""
+    _note_refused(request.scope, code_of(error))
+    return await on_http_exception(request, error)
 
 
 async def _healthz(_request: Request) -> Response:

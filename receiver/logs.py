@@ -7,11 +7,37 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from typing import TYPE_CHECKING
 
 import structlog
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MINUTE_SECONDS = 60.0
 OF_A_LIBRARY = "library"
 """The event of what a library says."""
+
+
+class OncePerMinute(logging.Filter):
+    """Lets a message of a library through once a minute: what strangers send must not fill the log."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a line is written; errors always are."""
+        if record.levelno >= logging.ERROR:
+            return True
+        now = self._clock()
+        said_at = self._said_at.get(str(record.msg))
+        if said_at is not None and now - said_at < MINUTE_SECONDS:
+            return False
+        self._said_at[str(record.msg)] = now
+        return True
 
 
 def configure() -> None:
@@ -42,6 +68,7 @@ def configure() -> None:
         logger.handlers = []
         logger.propagate = name != "uvicorn.access"
         logger.setLevel(logging.WARNING)  # its progress is told by our own lines
+        logger.filters = [OncePerMinute()]
 
 
 def _rendering(for_a_person: bool) -> list[structlog.typing.Processor]:  # noqa: FBT001 - one switch

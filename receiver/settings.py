@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from receiver.companies import PLAIN, SECRETS, CompaniesFile
+from receiver.connections import FEWEST, Limits, fitting
 from receiver.database import Place, Server
 from receiver.errors import SettingsError
 from receiver.postgresql import checked_url
@@ -178,6 +179,19 @@ class ReceiverSettings(Settings):
         gt=0,
         description="how many deliveries may wait for a commit, a number",
     )
+    connection_limit: int = Field(
+        1024,
+        alias="MIRROR_CONNECTION_LIMIT",
+        ge=FEWEST,
+        le=65535,
+        description="how many connections the receiver holds at once, a number",
+    )
+    source_connection_limit: int = Field(
+        64,
+        alias="MIRROR_SOURCE_CONNECTION_LIMIT",
+        gt=0,
+        description="how many of them one sender of the internet may have, a number",
+    )
     receiver_metrics_port: int | None = Field(
         None,
         alias="MIRROR_RECEIVER_METRICS_PORT",
@@ -190,6 +204,10 @@ class ReceiverSettings(Settings):
         alias="MIRROR_RECEIVER_METRICS_HOST",
         description="the address at which the receiver's own metrics are served",
     )
+
+    def limits(self) -> Limits:
+        """Give what connections may take, as far as the descriptors of this process allow."""
+        return fitting(Limits(self.connection_limit, self.source_connection_limit))
 
     def tokens(self) -> dict[int, tuple[bytes, ...]]:
         """Give the signature tokens of each company."""

@@ -97,6 +97,7 @@ class Spool(InboxStore):
         self._turn = asyncio.Lock()  # the way of a delivery is chosen, or changed, by one at a time
         self._opening: asyncio.Task[None] | None = None
         self._began_at = clock()
+        self._socket: str | None = None
         self._count = 0
         self._oldest: datetime | None = None
         self._refused: set[str] = set()  # of what is in the file
@@ -132,13 +133,13 @@ class Spool(InboxStore):
         away = self._breaker.away_since
         return Spooled(self._count, self._oldest or away, not self._breaker.closed)
 
-    async def begin(self, now: datetime) -> None:
-        """Begin a run, with PostgreSQL or without.
+    async def begin(self, now: datetime, socket: str | None = None) -> None:
+        """Begin a run, with PostgreSQL or without; `socket` identifies one that its parent keeps open.
 
         Raises `NewerDatabase`, or `MigrationFailed` when it is there and refuses.
         """
-        await super().begin(now)
-        self._began_at = now
+        await super().begin(now, socket)
+        self._began_at, self._socket = now, socket
         await self._look()
         self._opening = asyncio.create_task(self._open())
         done, _ = await asyncio.wait({self._opening}, timeout=START_SECONDS)
@@ -218,7 +219,7 @@ class Spool(InboxStore):
 
     async def _open(self) -> None:
         await alone(partial(migrate, self._schema, MIGRATIONS))
-        began = partial(transactions.begin, now=self._began_at)
+        began = partial(transactions.begin, now=self._began_at, socket=self._socket)
         self._remote_run = await self._remote.transact(began, FORWARD_SECONDS)
 
     async def _stored(self, rows: Sequence[Row], *, tried: bool) -> bool:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from receiver.answers import MAX_BODY_BYTES, Refused, refusal
 from receiver.capture import Capture, Captured
-from receiver.inbox import CommitFailed, QueueFull
+from receiver.connections import PROVED
+from receiver.inbox import CONNECTIONS_FULL, CommitFailed, QueueFull
 from receiver.inbox.schema import NOBODY
+from receiver.refused import RefusalLog, path_of
 from receiver.signature import HEADER, Rejected, fingerprint, verify
 from receiver.topics import ACCEPTED, PING
 
@@ -42,6 +44,8 @@ class Inbox(Protocol):
 
     def refuse(self, company_id: int, reason: str) -> None: ...
 
+    def overloaded(self, reason: str) -> None: ...
+
     def note_token(self, company_id: int, fingerprint: str) -> None: ...
 
 
@@ -53,6 +57,7 @@ class Webhook:
     ) -> None:
         self._inbox = inbox
         self._capture = capture or Capture()
+        self._log = RefusalLog()
         self._companies: Mapping[str, int] = {}
         self._tokens: Mapping[int, Sequence[bytes]] = {}
         self._fingerprints: Mapping[int, Sequence[str]] = {}
@@ -75,8 +80,7 @@ class Webhook:
         except _Gone:
             return
         except Refused as refused:
-            self._inbox.refuse(company_id, refused.code)
-            self.answers[company_id, refused.code] += 1
+            self.note_refused(refused.code, path_of(scope), company_id)
             await refusal(refused.code, refused.more)(scope, receive, send)
             return
         self.answers[company_id, "stored"] += 1
@@ -84,6 +88,20 @@ class Webhook:
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def note_refused(self, code: str, path: str, company_id: int = NOBODY) -> None:
+        """Count a refused request, here or before it came here, and see that the log says so."""
+        self._inbox.refuse(company_id, code)
+        self.answers[company_id, code] += 1
+        self._log.note(code, path)
+
+    def note_overrun(self) -> None:
+        """Note that connections were turned away that may have carried deliveries."""
+        self._inbox.overloaded(CONNECTIONS_FULL)
+
+    def close(self) -> None:
+        """Say what the log does not say yet."""
+        self._log.flush()
 
     def hurry(self) -> None:
         """Give bodies on their way a last second, because the process stops."""
@@ -117,6 +135,7 @@ class Webhook:
         if isinstance(verdict, Rejected):
             self._capture.offer(company_id, Captured(topic, verdict.reason, kept, signatures, body))
             raise Refused(verdict.reason, {"body_sha256": sha256(body).hexdigest()} if topic == PING else {})
+        scope.get("state", {}).get(PROVED, _nothing)()
         self._inbox.note_token(company_id, fingerprints[verdict.token])
         try:
             return await self._inbox.append(company_id, topic, kept, body)
@@ -144,6 +163,10 @@ class Webhook:
             raise Refused("unavailable" if self._stopping else "body_too_slow") from error
         finally:
             self._reading.discard(patience)
+
+
+def _nothing() -> None:
+    """Do nothing: the server does not ask who is a stranger."""
 
 
 class _Gone(Exception):  # noqa: N818 - it says what is the case

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from receiver.inbox import FailedCommits, InboxReader, Start
+from receiver.inbox import OVERLOADS, FailedCommits, InboxReader, Start
 from receiver.inbox.writer import HEARTBEAT_SECONDS
 from sync.apply import GAP
 from sync.concerns import span_of
@@ -42,24 +42,30 @@ class Outage(NamedTuple):
     what: str
     since: datetime | None
     until: datetime
+    is_overload: bool = False
+    """Whether too much came, and nothing else: what it costs is bounded, as that of losses is."""
 
 
 def outage_of(known: Start | None, starts: Sequence[Start], failed: Sequence[FailedCommits]) -> Outage | None:
     """Say what was missed; None: nothing.
 
     `known` is the start that was looked at last (None: it is no longer there), `starts` are those behind it
-    and `failed` the times of refusal that were not looked at, each in order.
+    and `failed` the times of refusal that were not looked at, each in order. A start at a socket that was
+    kept open is none.
     """
     times = [one.first_at for one in failed]
-    if starts:
+    gone = [one for one in starts if not one.kept]
+    if gone:
         what = "Nobody listened"
-        times += [known.last_sign] if known is not None else []
+        before = [known, *starts][starts.index(gone[0])]
+        times += [before.last_sign] if before is not None else []
     elif failed:
         what = f"The receiver could not store deliveries ({failed[-1].reason})"
     else:
         return None
-    ends = [*(one.started_at for one in starts), *(one.last_at for one in failed)]
-    return Outage(what, min(times, default=None), max(ends))
+    ends = [*(one.started_at for one in gone), *(one.last_at for one in failed)]
+    is_overload = not gone and all(one.reason in OVERLOADS for one in failed)
+    return Outage(what, min(times, default=None), max(ends), is_overload)
 
 
 def outage_of_several(
@@ -75,6 +81,7 @@ def outage_of_several(
         run
         for run in runs
         if run.number > seen
+        and not run.kept
         and not any(other.started_at < run.started_at < other.last_sign for other in runs if other is not run)
     ]
     if alone:
@@ -157,6 +164,9 @@ class Gaps:
         if await self._is_too_soon(starts, now):
             return None, looked
         outage = outage_of(known, starts, failed)
+        if outage is None and known is not None and starts:
+            await self._mirror.note(starts_seen=newest.number)
+            return None, looked
         if outage is None:
             return Outage("The inbox is an older copy of the one before", None, newest.started_at), 0
         return outage, looked
@@ -183,16 +193,12 @@ class Gaps:
         return outage, looked
 
     async def _note(self, outage: Outage, now: datetime, seen: Mapping[str, int], *, refused: int) -> None:
-        """Note a gap, that a sweep is due for it, and what of the receiver was looked at."""
-        await note_gap(
-            self._mirror,
-            outage.what,
-            now,
-            since=outage.since,
-            until=outage.until,
-            sweep_due=GAP,
-            **seen,
-        )
+        """Note a gap, that a sweep is due for it, and what of the receiver was looked at.
+
+        An overload is a loss like others: one sweep an hour and one round of refresh a day (decision 0069).
+        """
+        due = {"lost_at": now} if outage.is_overload else {"sweep_due": GAP}
+        await note_gap(self._mirror, outage.what, now, since=outage.since, until=outage.until, **due, **seen)
         _log.warning(
             f"{outage.what}{span_of(outage.since, outage.until)}: a sweep will find what was missed.",
             action="gap_noticed",

@@ -58,6 +58,8 @@ class Start:
     started_at: datetime
     stopped_at: datetime | None
     seen_at: datetime | None = None
+    kept: bool = False
+    """Whether connections waited in a socket, which stayed open, since the run before had stopped: no gap."""
 
     @property
     def last_sign(self) -> datetime:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, update
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
+
+
+QUEUE_FULL = "the queue was full"
+CONNECTIONS_FULL = "there were too many connections"
+OVERLOADS = frozenset({QUEUE_FULL, CONNECTIONS_FULL})
+"""Reasons of outages that are no fault of the store: what they cost later is bounded (decision 0069)."""
+OVERLOAD_NOTED_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class Notes:
     def __init__(self) -> None:
         self.failing = False
         self._page = Page()
+        self._overload_noted_at: datetime | None = None
         self._something = asyncio.Event()
 
     def refuse(self, company_id: int, reason: str, now: datetime) -> None:
@@ -73,9 +82,9 @@ class Notes:
         """Note a commit that succeeded."""
         self.failing = False
 
-    def turned_away(self, now: datetime) -> None:
-        """Note a delivery that was refused though commits succeed: the queue was full."""
-        self._missed(_Span(1, now, now), "the queue was full")
+    def turned_away(self, now: datetime, reason: str) -> None:
+        """Note a delivery that was refused though commits succeed, for one of OVERLOADS."""
+        self._missed(_Span(1, now, now), reason)
 
     def stood_still(self, since: datetime, now: datetime) -> None:
         """Note a time in which the process did not run: the machine slept, or somebody had halted it."""
@@ -94,9 +103,17 @@ class Notes:
             async with asyncio.timeout(seconds):
                 await self._something.wait()
 
-    def take(self) -> Page:
+    def take(self, now: datetime, *, last: bool = False) -> Page:
+        """Take what is to be written; an overload that goes on is taken once a minute, and at the end."""
         page, self._page = self._page, Page()
         self._something.clear()
+        if page.outage and page.reason in OVERLOADS:
+            noted_at = self._overload_noted_at
+            if noted_at is not None and not last and abs(now - noted_at) < OVERLOAD_NOTED_EVERY:
+                self._page.outage, self._page.reason = page.outage, page.reason
+                page.outage = None
+            else:
+                self._overload_noted_at = now
         return page
 
     def put_back(self, page: Page) -> None:
@@ -105,8 +122,10 @@ class Notes:
             for key, span in since.items():
                 before[key] = before[key] + span if key in before else span
         if self._page.outage:
+            is_worse = page.outage is not None and page.reason not in OVERLOADS
             page.outage = page.outage + self._page.outage if page.outage else self._page.outage
-            page.reason = self._page.reason
+            if not (is_worse and self._page.reason in OVERLOADS):
+                page.reason = self._page.reason
         self._page = replace(page)
         self._something.set()
 

@@ -186,7 +186,7 @@ class InboxReader:
         """Give the runs of the receiver whose number is above `after`, in order."""
         columns = starts.c
         rows = await self._all(
-            select(columns.number, columns.started_at, columns.stopped_at, columns.seen_at)
+            select(columns.number, columns.started_at, columns.stopped_at, columns.seen_at, columns.kept)
             .where(columns.number > after)
             .order_by(columns.number)
         )
@@ -197,7 +197,7 @@ class InboxReader:
         columns = starts.c
         last_sign = func.coalesce(columns.stopped_at, columns.seen_at, columns.started_at)
         rows = await self._all(
-            select(columns.number, columns.started_at, columns.stopped_at, columns.seen_at)
+            select(columns.number, columns.started_at, columns.stopped_at, columns.seen_at, columns.kept)
             .where(last_sign >= since)
             .order_by(columns.number)
         )
@@ -207,7 +207,7 @@ class InboxReader:
         """Give the newest run of the receiver; None in an inbox that was only made."""
         columns = starts.c
         row = await self._one(
-            select(columns.number, columns.started_at, columns.stopped_at, columns.seen_at)
+            select(columns.number, columns.started_at, columns.stopped_at, columns.seen_at, columns.kept)
             .order_by(columns.number.desc())
             .limit(1)
         )

@@ -7,7 +7,7 @@ visible in their order, however many receivers there are.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text, false
 
 from receiver.database import JSON_VALUE, UTCDateTime
 
@@ -81,6 +81,9 @@ starts = Table(
     Column("started_at", UTCDateTime, nullable=False),
     Column("stopped_at", UTCDateTime),
     Column("seen_at", UTCDateTime),
+    Column("socket", Text),  # the identity of a socket that its parent keeps open; NULL: one of its own
+    # since the run before stopped, connections have waited in that socket: no gap
+    Column("kept", Boolean, nullable=False, server_default=false()),
     sqlite_autoincrement=True,
 )
 

@@ -77,9 +77,9 @@ class InboxStore(WritingThread):
         """What waits here for another database; None: nothing ever does."""
         return None
 
-    async def begin(self, now: datetime) -> None:
-        """Note the start of a run."""
-        self._run = await self.transact(partial(transactions.begin, now=now))
+    async def begin(self, now: datetime, socket: str | None = None) -> None:
+        """Note the start of a run; `socket` identifies one that its parent keeps open."""
+        self._run = await self.transact(partial(transactions.begin, now=now, socket=socket))
 
     async def append(self, rows: Sequence[Row], *, tried: bool = False) -> None:
         """Store deliveries, all or none; with `tried` some may be there already."""

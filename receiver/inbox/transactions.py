@@ -49,8 +49,15 @@ class Sign(NamedTuple):
     last: bool
 
 
-def begin(connection: Connection, now: datetime) -> int:
-    """Note the start of a run, and give its number."""
+KEPT_SECONDS = 30.0  # how long a sender waits for the answer to what waits in a socket; see docs/deploy
+
+
+def begin(connection: Connection, now: datetime, socket: str | None = None) -> int:
+    """Note the start of a run, and give its number.
+
+    `socket` identifies one that its parent keeps open: the run is `kept` when the run before at that socket
+    has stopped within KEPT_SECONDS, and was not killed.
+    """
     if connection.dialect.name == "postgresql":
         partitions.make_ahead(connection, now)
     connection.execute(
@@ -58,9 +65,20 @@ def begin(connection: Connection, now: datetime) -> int:
         {"number": 1, "identity": str(uuid4()), "created_at": now},
     )
     number: int = connection.execute(
-        insert(starts).values(started_at=now, seen_at=now).returning(starts.c.number)
+        insert(starts)
+        .values(started_at=now, seen_at=now, socket=socket, kept=_is_kept(connection, now, socket))
+        .returning(starts.c.number)
     ).scalar_one()
     return number
+
+
+def _is_kept(connection: Connection, now: datetime, socket: str | None) -> bool:
+    if socket is None:
+        return False
+    columns = starts.c
+    before = select(columns.stopped_at).where(columns.socket == socket).order_by(columns.number.desc())
+    stopped_at: datetime | None = connection.execute(before.limit(1)).scalar()
+    return stopped_at is not None and abs((now - stopped_at).total_seconds()) <= KEPT_SECONDS
 
 
 def append(connection: Connection, rows: Sequence[Row], *, tried: bool = False) -> None:

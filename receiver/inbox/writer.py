@@ -17,7 +17,7 @@ from prometheus_client import Histogram
 from receiver.clock import utc_now
 from receiver.database import is_unavailable, utc_text
 from receiver.errors import MirrorError
-from receiver.inbox.notes import Notes
+from receiver.inbox.notes import QUEUE_FULL, Notes
 from receiver.inbox.store import InboxStore
 from receiver.inbox.transactions import Row
 
@@ -53,6 +53,11 @@ class _Waiting:
     row: Row
     stored: asyncio.Future[None]
 
+    @property
+    def size(self) -> int:
+        """Bytes that it holds: a sender chooses the headers as freely as the body."""
+        return len(self.row.headers) + len(self.row.body)
+
 
 def _new_id() -> str:
     return str(uuid_utils.uuid7())
@@ -70,7 +75,9 @@ class InboxWriter:
         new_id: Callable[[], str],
         committed: Callable[[], None],
         heartbeat_seconds: float,
+        socket: str | None,
     ) -> None:
+        self._socket = socket
         self.commit_seconds = Histogram(
             "kounta_mirror_receiver_commit_seconds",
             "How long a commit takes, with all the deliveries that share it.",
@@ -106,10 +113,12 @@ class InboxWriter:
         new_id: Callable[[], str] = _new_id,
         committed: Callable[[], None] = lambda: None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        socket: str | None = None,
     ) -> Self:
         """Open the inbox, made or migrated if need be; `committed` is called after each commit.
 
-        Every `heartbeat_seconds` it is noted that the receiver still stores what comes.
+        Every `heartbeat_seconds` it is noted that the receiver still stores what comes. `socket`
+        identifies one that the parent of this process keeps open while it restarts.
 
         Raises `OwnedElsewhere`, `NewerDatabase`, `MigrationFailed`, or `MirrorError` for a directory or disk
         that cannot serve.
@@ -122,6 +131,7 @@ class InboxWriter:
             new_id=new_id,
             committed=committed,
             heartbeat_seconds=heartbeat_seconds,
+            socket=socket,
         )
 
     @classmethod
@@ -134,6 +144,7 @@ class InboxWriter:
         new_id: Callable[[], str] = _new_id,
         committed: Callable[[], None] = lambda: None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        socket: str | None = None,
     ) -> Self:
         """Begin a run over a store that is open, and is closed with this, also when it cannot begin."""
         writer = cls(
@@ -143,6 +154,7 @@ class InboxWriter:
             new_id=new_id,
             committed=committed,
             heartbeat_seconds=heartbeat_seconds,
+            socket=socket,
         )
         try:
             await writer._begin()
@@ -154,7 +166,7 @@ class InboxWriter:
         return writer
 
     async def _begin(self) -> None:
-        await self._store.begin(self._clock())
+        await self._store.begin(self._clock(), self._socket)
         self._committer = asyncio.create_task(self._commit_for_ever(), name="inbox commits")
         self._noter = asyncio.create_task(self._note_for_ever(), name="inbox notes")
         for task in (self._committer, self._noter, *self._store.tasks):
@@ -190,7 +202,7 @@ class InboxWriter:
         Raises `QueueFull` at once, or `CommitFailed` when the store did not take it.
         """
         if self._full:
-            self._notes.turned_away(self._clock())
+            self._notes.turned_away(self._clock(), QUEUE_FULL)
             raise QueueFull(f"{self._held} deliveries wait for a commit, as many as may.")
         if self._closing:
             raise CommitFailed("The receiver is stopping.")
@@ -203,7 +215,7 @@ class InboxWriter:
         )
         self._waiting.append(waiting)
         self._held += 1
-        self._bytes += len(body)
+        self._bytes += waiting.size
         self._something.set()
         await waiting.stored
         return name
@@ -215,6 +227,10 @@ class InboxWriter:
     def refuse(self, company_id: int, reason: str) -> None:
         """Count a refused request; written within a second or so."""
         self._notes.refuse(company_id, reason, self._clock())
+
+    def overloaded(self, reason: str) -> None:
+        """Note that deliveries may have been turned away before they were read."""
+        self._notes.turned_away(self._clock(), reason)
 
     @property
     def ready(self) -> bool:
@@ -297,7 +313,7 @@ class InboxWriter:
     def _answer(self, batch: Sequence[_Waiting], error: BaseException | None) -> None:
         for waiting in batch:
             self._held -= 1
-            self._bytes -= len(waiting.row.body)
+            self._bytes -= waiting.size
             if waiting.stored.done():
                 continue  # its request was cancelled
             if error is None:
@@ -346,7 +362,7 @@ class InboxWriter:
             now = self._clock()
             if now - self._seen_at > STANDSTILL * timedelta(seconds=self._heartbeat_seconds):
                 self._notes.stood_still(self._seen_at, now)
-            page = self._notes.take()
+            page = self._notes.take(now, last=stopping)
             # one that has failed no longer stores, and gives no sign of life, not even that it stops
             try:
                 written = await self._store.note(page, now, alive=not self._broken, last=stopping)

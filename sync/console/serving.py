@@ -11,11 +11,16 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from receiver.connections import Connections, Limits
 from receiver.errors import MirrorError
+from receiver.protocol import guarded
+from receiver.refused import RefusalLog
 
 STOP_SECONDS: Final = 1
 """What a request that is still being answered gets when the worker stops."""
 BACKLOG: Final = 128
+LIMITS: Final = Limits(connections=128, of_one_source=32)
+"""Those of the receiver, but for the number: a console has few visitors."""
 
 _log = structlog.get_logger()
 
@@ -63,9 +68,12 @@ class _Server(uvicorn.Server):
     """A server that says when it is ready, and leaves signals to the worker."""
 
     def __init__(self, app: ASGIApp) -> None:
+        self._refusals = RefusalLog("Requests to the console refused")
+        self._door = Connections(LIMITS, self._refusals.note)
         super().__init__(
             uvicorn.Config(
                 app,
+                http=guarded(self._door),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -73,6 +81,8 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 ws="none",
                 proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=int(LIMITS.idle_seconds),
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
         )
@@ -95,6 +105,11 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await self.closing.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._door.stopping = True
+        await super().shutdown(sockets)
+        self._refusals.flush()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

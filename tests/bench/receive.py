@@ -51,6 +51,9 @@ class StoresNothing:
     def refuse(self, _company_id: int, reason: str) -> None:
         raise AssertionError(reason)
 
+    def overloaded(self, reason: str) -> None:
+        raise AssertionError(reason)
+
     def note_token(self, _company_id: int, _fingerprint: str) -> None:
         pass
 

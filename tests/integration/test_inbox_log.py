@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
 
 from receiver.database import Database, Place, inbox_of, migrate, utc_text
-from receiver.inbox import CommitFailed, InboxReader, InboxWriter, QueueFull, transactions
+from receiver.inbox import CONNECTIONS_FULL, CommitFailed, InboxReader, InboxWriter, QueueFull, transactions
 from receiver.inbox.schema import MIGRATIONS, metadata
 from receiver.inbox.transactions import Row
 from receiver.ownership import OwnedElsewhere
@@ -328,6 +328,39 @@ async def test_a_full_queue_refuses_at_once_and_takes_again(database: Database) 
     async with InboxReader.open(database) as reader:
         (turned_away,) = await reader.failed_commits()
     assert (turned_away.refused, turned_away.reason) == (1, "the queue was full")
+
+
+async def test_headers_that_are_stored_fill_the_queue_as_bodies_do(
+    writer: InboxWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.inbox.writer.QUEUE_BYTES", 1_000)
+    gate = Gate()
+    held = asyncio.create_task(writer._store.transact(gate))
+    await gate.reached.wait()
+    waiting = asyncio.create_task(writer.append(1, UPDATED, {"x-kounta-long": "x" * 1_000}, b""))
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await writer.append(1, UPDATED, {}, b"")
+    gate.opened.set()
+    await asyncio.gather(held, waiting)
+    await writer.append(1, UPDATED, {}, b"")
+
+
+async def test_an_overload_is_noted_once_a_minute_and_forgets_no_failure(
+    database: Database,
+) -> None:
+    now = NOON
+    async with await InboxWriter.open(database, clock=lambda: now) as writer:
+        for _ in range(150):
+            writer.overloaded(CONNECTIONS_FULL)
+            await writer._write_notes()
+            now += timedelta(seconds=1)
+        writer.overloaded(CONNECTIONS_FULL)
+        writer._notes.failed(1, "disk full", now)
+        writer.overloaded(CONNECTIONS_FULL)
+    async with InboxReader.open(database) as reader:
+        noted = [(one.refused, one.reason) for one in await reader.failed_commits()]
+    assert noted == [(1, CONNECTIONS_FULL), (60, CONNECTIONS_FULL), (60, CONNECTIONS_FULL), (32, "disk full")]
 
 
 async def test_a_request_that_is_cancelled_takes_no_neighbour_with_it(writer: InboxWriter) -> None:

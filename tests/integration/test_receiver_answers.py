@@ -12,11 +12,13 @@ import uvicorn
 
 from receiver import webhook
 from receiver.app import create_app
+from receiver.connections import Limits
 from receiver.database import Place, directory_of, inbox_of
 from receiver.doorbell import Doorbell
 from receiver.inbox import Delivery, InboxReader, InboxWriter
 from receiver.local import connect_locally
-from receiver.server import Protocol
+from receiver.protocol import guarded
+from receiver.server import door_of
 from receiver.settings import ReceiverSettings
 from receiver.signature import sign
 from tests.places import settings_of
@@ -65,7 +67,9 @@ async def receiver(place: Place, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     app = create_app(ReceiverSettings.load())
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
-        config = uvicorn.Config(app, http=Protocol, lifespan="off", log_config=None, access_log=False)
+        config = uvicorn.Config(
+            app, http=guarded(door_of(app, Limits())), lifespan="off", log_config=None, access_log=False
+        )
         server = uvicorn.Server(config)
         async with app.router.lifespan_context(app):
             serving = asyncio.create_task(server._serve([listener]))

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from receiver.connections import BACKLOG, OTHER_DESCRIPTORS, Limits
+
 
 @pytest.fixture
 def docs(pytestconfig: pytest.Config) -> Path:
@@ -61,6 +63,29 @@ def test_a_unit_starts_its_process_and_gives_it_little(docs: Path, process: str)
     assert service["Environment"] == f"MIRROR_DATA_DIR={service['WorkingDirectory']}"
     assert service["ProtectSystem"] == "strict"
     assert service["NoNewPrivileges"] == "yes"
+    assert int(service["LimitNOFILE"]) >= Limits().connections + BACKLOG + OTHER_DESCRIPTORS
+    assert service["MemoryMax"]
+
+
+def test_the_port_is_a_socket_that_stays_open_while_the_receiver_restarts(docs: Path) -> None:
+    unit = ConfigParser(strict=False, interpolation=None)
+    unit.read(docs / "deploy/kounta-mirror-receiver.socket")
+    service = ConfigParser(strict=False, interpolation=None)
+    service.read(docs / "deploy/kounta-mirror-receiver.service")
+    host, _, port = unit["Socket"]["ListenStream"].partition(":")
+    assert service["Service"]["ExecStart"].endswith(f"receiver --host {host} --port {port}")
+    assert service["Unit"]["Requires"] == "kounta-mirror-receiver.socket"
+    assert int(unit["Socket"]["Backlog"]) == BACKLOG
+    for name in ("Caddyfile", "nginx.conf"):
+        assert f"{host}:{port}" in (docs / "deploy" / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("Caddyfile", "request_header -Upgrade"), ("nginx.conf", 'proxy_set_header Upgrade "";')],
+)
+def test_a_proxy_takes_the_wish_to_upgrade_away(docs: Path, name: str, line: str) -> None:
+    assert line in (docs / "deploy" / name).read_text()
 
 
 @pytest.mark.parametrize("name", ["Caddyfile", "nginx.conf"])

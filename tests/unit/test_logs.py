@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import structlog
 
-from receiver.logs import configure
+from receiver.logs import OncePerMinute, configure
 from sync.kounta.errors import complaint, refusal
 
 PASSWORD = "planted-password"
@@ -83,3 +83,17 @@ def test_a_traceback_shows_no_words_of_upstream(
     assert re.search(r"answered 422 taken \((…|\\u2026)\)", shown)
     assert "another" in shown
     assert "jamie" not in shown
+
+
+def test_what_a_library_says_of_requests_is_said_once_a_minute() -> None:
+    now = 0.0
+    passes = OncePerMinute(lambda: now)
+
+    def says(message: str, level: int = logging.WARNING) -> bool:
+        return passes.filter(logging.LogRecord("uvicorn.error", level, "", 0, message, None, None))
+
+    assert [says("Invalid HTTP request received.") for _ in range(3)] == [True, False, False]
+    assert says("Unsupported upgrade request.")
+    assert [says("It broke", logging.ERROR) for _ in range(2)] == [True, True]
+    now = 60.0
+    assert says("Invalid HTTP request received.")

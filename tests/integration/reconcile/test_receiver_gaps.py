@@ -10,8 +10,9 @@ import pytest
 import structlog
 
 from receiver.database import inbox_of
-from receiver.inbox import InboxReader, InboxWriter
-from sync.gaps import LISTENS_AFTER, TOGETHER
+from receiver.inbox import CONNECTIONS_FULL, InboxReader, InboxWriter
+from receiver.inbox.transactions import KEPT_SECONDS
+from sync.gaps import LISTENS_AFTER, SILENT_AFTER, TOGETHER
 from sync.mirror.gaps import newest_gap
 from sync.mirror.store import Mirror
 from sync.worker import Worker
@@ -19,15 +20,15 @@ from sync.worker import Worker
 STEP = 5.0
 
 
-async def receive(shop: Any) -> InboxWriter:
-    """Run a receiver from now on."""
-    return await InboxWriter.open(inbox_of(shop.place), clock=shop.clock)
+async def receive(shop: Any, at_socket: str | None = None) -> InboxWriter:
+    """Run a receiver from now on, perhaps at a socket that its parent keeps open."""
+    return await InboxWriter.open(inbox_of(shop.place), clock=shop.clock, socket=at_socket)
 
 
-async def restart(shop: Any, down: float) -> None:
+async def restart(shop: Any, down: float, at_socket: str | None = None) -> None:
     """A receiver has stopped; another one starts so many seconds later, runs, and stops."""
     shop.skip(down)
-    await (await receive(shop)).close()
+    await (await receive(shop, at_socket)).close()
 
 
 async def look(shop: Any, worker: Worker | None = None) -> Worker:
@@ -298,3 +299,75 @@ async def test_a_look_costs_no_write_unless_there_is_something_new(
     worker = await look(listening)
     await look(listening, worker)
     assert len(writes) == (0 if quietly else 1)
+
+
+@pytest.fixture
+async def at_socket(quiet: Any) -> Any:
+    """A quiet mirror whose worker knows the first run of the receiver, which has just stopped."""
+    await (await receive(quiet, "boot:1")).close()
+    await look(quiet)
+    quiet.skip(-quiet.patience)
+    return quiet
+
+
+async def test_restarts_at_a_socket_that_stayed_open_are_no_gap(at_socket: Any) -> None:
+    for _ in range(3):
+        await restart(at_socket, KEPT_SECONDS, "boot:1")
+    worker = await look(at_socket)
+    assert due(at_socket) is None
+    assert at_socket.engine.mirror.progress.starts_seen == 4
+    await restart(at_socket, 600)
+    ended = at_socket.clock()
+    await look(at_socket, worker)
+    gap = await newest_gap(at_socket.engine.mirror)
+    assert gap is not None
+    assert (gap.id, gap.since, gap.until) == (1, ended - timedelta(seconds=600 + at_socket.patience), ended)
+
+
+@pytest.mark.parametrize(
+    ("down", "socket"),
+    [(10.0, "boot:2"), (10.0, None), (KEPT_SECONDS + 1, "boot:1")],
+    ids=["another socket", "a socket of its own", "for longer than a sender waits"],
+)
+async def test_a_restart_is_a_gap_when_what_waited_may_have_been_lost(
+    at_socket: Any, down: float, socket: str | None
+) -> None:
+    await restart(at_socket, down, socket)
+    await look(at_socket)
+    assert due(at_socket) == "gap"
+
+
+async def test_a_kill_is_a_gap_though_the_socket_stayed_open(quiet: Any) -> None:
+    writer = await receive(quiet, "boot:1")
+    await look(quiet)
+    writer._broken = True  # from here on it notes nothing, as one that was killed
+    await writer.close()
+    await restart(quiet, 1, "boot:1")
+    await look(quiet)
+    quiet.skip(2 * SILENT_AFTER.total_seconds())
+    await look(quiet)
+    assert due(quiet) == "gap"
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])  # its clock would jump as far as if it had stood still
+async def test_an_overload_that_goes_on_is_one_gap_one_sweep_an_hour_and_one_round_a_day(quiet: Any) -> None:
+    writer = await receive(quiet)
+    worker = await look(quiet)
+    reads = quiet.engine.kounta.calls_by_kind["read"]
+    for _ in range(70):
+        for _ in range(2):
+            writer.overloaded(CONNECTIONS_FULL)
+            await writer._write_notes()
+            quiet.skip(10)
+        async with InboxReader.open(inbox_of(quiet.place)) as inbox:
+            await worker._gaps.look(inbox)
+        quiet.skip(40)  # a read lag
+        await worker.once()
+    async with InboxReader.open(inbox_of(quiet.place)) as inbox:
+        assert len(await inbox.failed_commits()) <= 75  # one a minute, not one a second
+    assert sweeps(quiet) == ["backfill", "losses", "losses"]
+    assert quiet.engine.kounta.calls_by_kind["read"] - reads <= len(quiet.ids)
+    gap = await newest_gap(quiet.engine.mirror)
+    assert gap is not None
+    assert (gap.id, gap.what) == (2, f"The receiver could not store deliveries ({CONNECTIONS_FULL})")
+    await writer.close()
