@@ -160,7 +160,7 @@ class Webhook:
                         return b"".join(parts)
                     message = await receive()
         except TimeoutError as error:
-            raise Refused("unavailable" if self._stopping else "body_too_slow") from error
+            raise Refused("body_too_slow") from error  # also at a stop: no stranger makes a 503
         finally:
             self._reading.discard(patience)
 

@@ -17,6 +17,12 @@ MEANINGS: Final = {
     "body_too_slow": "The body did not arrive in time: a slow or broken connection.",
     "unavailable": "The inbox could not store it; Kounta may send it again.",
     "method_not_allowed": "Something else than a webhook: they are POSTed.",
+    "bad_request": "No HTTP, or a request that breaks its rules.",
+    "not_found": "A path that is no address of a webhook.",
+    "upgrade_unsupported": "A request to upgrade the connection: no webhook asks for that.",
+    "headers_too_large": "Headers larger than any webhook's.",
+    "headers_too_slow": "The headers did not arrive in time: a slow or broken connection.",
+    "too_many_connections": "All connections were taken by others that sent nothing that verifies.",
 }
 
 
