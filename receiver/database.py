@@ -19,6 +19,7 @@ from sqlalchemy.types import TypeDecorator
 
 from receiver import postgresql, sqlite
 from receiver.errors import MirrorError
+from receiver.integrity import PlacedFile, StoreDamagedError, StoreReplacedError, is_damage
 from receiver.postgresql import Schema
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ def inbox_of(place: Place) -> Database:
 def mirror_of(place: Place) -> Database:
     """Give the database of the mirror."""
     return Schema(place.url, "mirror") if isinstance(place, Server) else place / "mirror.db"
+
+
+def files_of(place: Place) -> tuple[Path, ...]:
+    """Give the files of both stores; none on a server."""
+    return tuple(one for one in (mirror_of(place), inbox_of(place)) if isinstance(one, Path))
 
 
 class StoreMissing(MirrorError):  # noqa: N818 - it says what is the case
@@ -176,6 +182,8 @@ class WritingThread:
             if isinstance(database, Schema)
             else sqlite.open_sync_writer(database)
         )
+        self._path = database if isinstance(database, Path) else None
+        self._placed: PlacedFile | None = None
 
     async def transact(self, act: Callable[[Connection], Result]) -> Result:
         """Give what `act` gives, once it is committed; an error of `act` or of the commit undoes it all."""
@@ -192,7 +200,11 @@ class WritingThread:
         self._thread.shutdown()
 
     def _transact(self, act: Callable[[Connection], Result]) -> Result:
+        if self._placed is not None:
+            self._placed.require()  # what is stored in a file that has gone is lost with this process
         with self._engine.begin() as connection:
+            if self._path is not None and self._placed is None:
+                self._placed = PlacedFile(self._path)
             return act(connection)
 
 
@@ -208,13 +220,17 @@ def is_unavailable(error: BaseException) -> bool:
     for failed in (sqlite.is_unavailable(original), postgresql.is_unavailable(original)):
         if failed is not None:
             return failed
-    return isinstance(original, OSError | MemoryError | PoolTimeout)
+    return isinstance(original, OSError | MemoryError | PoolTimeout | StoreDamagedError | StoreReplacedError)
 
 
 def unusable(error: BaseException) -> str:
     """Say in one sentence that the database cannot be used, and why; `is_unavailable` knows the error."""
     reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-    return f"The database cannot be used: {reason}. Nothing is lost; mend that and start again."
+    if is_damage(error):
+        advice = "It is damaged: stop the worker, then run kounta-mirror rebuild."
+    else:
+        advice = "Correct that, then try again."
+    return f"The database cannot be used: {reason}. {advice}"
 
 
 def migrate(database: Database, script_location: str) -> None:
@@ -222,7 +238,7 @@ def migrate(database: Database, script_location: str) -> None:
 
     `script_location` is Alembic's, as in "receiver:inbox/migrations". Whoever calls holds the `Ownership` of
     a file and has no other connection to it. Raises `NewerDatabase` or `MigrationFailed`, and
-    what `is_unavailable` knows when a server is away.
+    what `is_unavailable` knows when a server is away; `StoreDamagedError` for a file that is damaged.
     """
     from alembic import command
 
@@ -242,6 +258,8 @@ def migrate(database: Database, script_location: str) -> None:
         except Exception as error:
             if isinstance(database, Schema) and is_unavailable(error):
                 raise  # nothing is known of its schema: the server cannot be reached
+            if isinstance(database, Path) and is_damage(error):
+                raise StoreDamagedError(database.name, str(getattr(error, "orig", error))) from error
             reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
             raise MigrationFailed(
                 f"The schema of {database} could not be brought to version {head}: "

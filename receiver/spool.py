@@ -133,6 +133,11 @@ class Spool(InboxStore):
         away = self._breaker.away_since
         return Spooled(self._count, self._oldest or away, not self._breaker.closed)
 
+    @property
+    def file(self) -> Path | None:
+        """None: while the file cannot be used PostgreSQL still takes deliveries."""
+        return None
+
     async def begin(self, now: datetime, socket: str | None = None) -> None:
         """Begin a run, with PostgreSQL or without; `socket` identifies one that its parent keeps open.
 

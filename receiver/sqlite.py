@@ -143,6 +143,11 @@ def truncate_log(engine: Engine) -> bool:
         fairy.close()
 
 
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Open a connection that only reads, for the thread that calls."""
+    return _connect(path, "ro")
+
+
 def _connect(path: Path, mode: str, *, check_same_thread: bool = True) -> sqlite3.Connection:
     return sqlite3.connect(
         _uri(path, mode),

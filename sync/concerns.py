@@ -54,6 +54,7 @@ def concerns_of(status: Status) -> list[Concern]:
     """Say what needs attention, the worst first."""
     return sorted(
         [
+            *_of_files(status),
             *_of_processes(status),
             *_of_deliveries(status),
             *_of_listening(status),
@@ -63,6 +64,24 @@ def concerns_of(status: Status) -> list[Concern]:
         ],
         key=lambda concern: -concern.severity,
     )
+
+
+def _of_files(status: Status) -> list[Concern]:
+    """Say which store's file is damaged, or is not the one that its owner has open."""
+    found = []
+    for one in status.damage:
+        owner = "receiver" if one.file == "inbox.db" else "worker"
+        stops = "Deliveries are refused" if owner == "receiver" else "Nothing is applied"
+        if one.is_replaced:
+            sentence = f"{one.file} {one.finding}. {stops} until it is put back, or the {owner} restarted."
+            action = None
+        else:
+            both = "receiver and worker" if owner == "receiver" else "the worker"
+            finding = one.finding.rstrip(".")
+            sentence = f"{one.file} is damaged ({finding}). {stops}. Stop {both}, then rebuild."
+            action = "kounta-mirror rebuild"
+        found.append(Concern(CRITICAL, sentence, action, "damaged", one.noticed_at))
+    return found
 
 
 def _of_processes(status: Status) -> list[Concern]:
@@ -80,7 +99,11 @@ def _of_processes(status: Status) -> list[Concern]:
     if status.disk_left is not None and status.disk_left < TOO_LITTLE_BYTES:
         sentence = f"Only {status.disk_left / 1_000_000:.1f} MB are left on the disk of the data directory."
         found.append(Concern(CRITICAL, sentence, "kounta-mirror doctor", "disk"))
-    if status.has_mirror and status.figures is None:
+    if (
+        status.has_mirror
+        and status.figures is None
+        and not any(one.file == "mirror.db" for one in status.damage)
+    ):
         sentence = f"The mirror holds nothing of company {status.company_id}. Is KOUNTA_COMPANY_ID right?"
         found.append(Concern(CRITICAL, sentence))
     return found

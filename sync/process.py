@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from time import monotonic
 from typing import Final
 
@@ -22,10 +23,11 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from receiver.database import Server, is_unavailable
+from receiver.database import Server, inbox_of, is_unavailable, mirror_of
 from receiver.errors import MirrorError
 from receiver.following import Companies
 from receiver.inbox import InboxReader
+from receiver.integrity import FIRST_SECONDS, FileCheck
 from receiver.local import serve_locally
 from receiver.ownership import OwnedElsewhere, Ownership
 from sync.apply import Applier
@@ -79,6 +81,8 @@ class Process:
         self._desks = Desks(companies, PURPOSE)
         self._failed: set[int] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._checks: list[FileCheck] = []
+        """Of the files of both stores; on PostgreSQL none."""
         self._broken: asyncio.Future[None] | None = None
         self._came_round_at: float | None = None
         """When it has looked last for what to apply, by `monotonic`; None: what its leases do says enough."""
@@ -116,6 +120,7 @@ class Process:
         self._broken = asyncio.get_running_loop().create_future()
         async with (
             _opened(settings) as store,
+            self._checking(store),
             self._showing(settings, store),
             Bells(settings.place, settings.listen_url) as bells,
             self._answering(settings, store),
@@ -133,6 +138,25 @@ class Process:
                 await self._broken
             finally:
                 await asyncio.gather(*map(self._stop, list(self._tasks)))
+
+    @asynccontextmanager
+    async def _checking(self, store: MirrorStore) -> AsyncIterator[None]:
+        """Check the files of both stores again and again; the first time before anything is served."""
+        files = [(mirror_of(store.place), True), (inbox_of(store.place), False)]
+        self._checks = [FileCheck(file, owns=owns) for file, owns in files if isinstance(file, Path)]
+        store.check = next(iter(self._checks), None)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_SECONDS):
+                await asyncio.gather(*(check.check() for check in self._checks))
+        tasks = [asyncio.ensure_future(check.run()) for check in self._checks]
+        for task in tasks:
+            task.add_done_callback(self._ended)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     @asynccontextmanager
     async def _showing(self, settings: ProcessSettings, store: MirrorStore) -> AsyncIterator[None]:
@@ -287,7 +311,10 @@ class Process:
 
     def _gets_on(self) -> bool:
         away = self._came_round_at is not None and monotonic() - self._came_round_at > AWAY_SECONDS
-        return not away and not self._failed and all(worker.gets_on for worker in self._workers.values())
+        damaged = any(check.damage is not None for check in self._checks)
+        if away or damaged or self._failed:
+            return False
+        return all(worker.gets_on for worker in self._workers.values())
 
     async def _scrape(self) -> bytes:
         looks = [await worker.look() for worker in list(self._workers.values())]

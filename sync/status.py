@@ -1,5 +1,6 @@
 """What `status` says: a sentence first, what needs attention and the command for it, then the figures."""
 
+import asyncio
 import shutil
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -7,9 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from receiver.database import StoreMissing, utc_text
+from receiver.database import StoreMissing, files_of, utc_text
 from receiver.inbox import InboxReader, Refusal, Start
 from receiver.inbox.store import Spooled
+from receiver.integrity import Damage, damages_in, is_damage
 from receiver.local import connect_locally
 from receiver.spool import look
 from sync.concerns import RECEIVER_LATE, Concern, ago, concerns_of, many, seconds_of
@@ -36,6 +38,10 @@ from sync.silence import WEEK, WEEKS, Silence, silence_of
 
 PROBLEMS_SHOWN: Final = 10
 """Customers whose reads fail that are named, each with the reason."""
+LOOK_SECONDS: Final = 1.0
+"""For so long a command reads the files through by itself, beside what their owners have noted."""
+LONG_LOOK_SECONDS: Final = 20.0
+"""The same once damage has been met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ class Status:
     """Some of them."""
     owes: Owed = Owed()  # noqa: RUF009 - it never changes
     """What is owed because of lost deliveries that name no customer."""
+    damage: tuple[Damage, ...] = ()
+    """Files of stores that are damaged or were replaced; nothing of those was read."""
     disk_left: int | None = None
     """Bytes that the disk of the data directory still takes; None: there is no such directory."""
 
@@ -121,6 +129,10 @@ class Status:
             ],
             "worker_running": self.running,
             "disk_left_bytes": self.disk_left,
+            "damage": [
+                {"file": one.file, "finding": one.finding, "noticed_at": _text(one.noticed_at)}
+                for one in self.damage
+            ],
             "deliveries": {
                 "pending": self.pending.count,
                 **{verdict.value: verdicts.get(verdict.value, 0) for verdict in Verdict},
@@ -186,17 +198,35 @@ class Status:
 
 
 async def status_of(settings: MirrorSettings, now: datetime) -> Status:
-    """Look at both files, as they are. A file that is missing is told, one that cannot be read raises."""
+    """Look at both files, as they are. One that is missing or damaged is reported; other failures raise."""
     client = connect_locally(settings.data_dir, OWNER)
     if client is not None:
         await client.aclose()
+    running = client is not None
+    files = files_of(settings.place)
+    damage = await asyncio.to_thread(damages_in, files, now, seconds=LOOK_SECONDS)
+    try:
+        return await _status_of(settings, now, running=running, damage=damage)
+    except Exception as error:
+        if not is_damage(error):
+            raise
+        found = await asyncio.to_thread(damages_in, files, now, seconds=LONG_LOOK_SECONDS)
+        if len(found) <= len(damage):
+            raise
+        return await _status_of(settings, now, running=running, damage=found)
+
+
+async def _status_of(
+    settings: MirrorSettings, now: datetime, *, running: bool, damage: tuple[Damage, ...]
+) -> Status:
     async with AsyncExitStack() as stack:
         mirror = None
-        with suppress(StoreMissing):
-            reading = MirrorReader.look(settings.place, settings.company_id)
-            mirror = await stack.enter_async_context(reading)
+        if not _is_of("mirror.db", damage):
+            with suppress(StoreMissing):
+                reading = MirrorReader.look(settings.place, settings.company_id)
+                mirror = await stack.enter_async_context(reading)
         inbox = await stack.enter_async_context(InboxView(settings.place))
-        return await status_in(mirror, inbox, settings, now, running=client is not None)
+        return await status_in(mirror, inbox, settings, now, running=running, damage=damage)
 
 
 async def status_in(
@@ -206,8 +236,17 @@ async def status_in(
     now: datetime,
     *,
     running: bool,
+    damage: tuple[Damage, ...] | None = None,
 ) -> Status:
-    """Look at stores that are open; None: there is no mirror. `running`: a worker is known to run."""
+    """Look at stores that are open; None: there is no mirror. `running`: a worker is known to run.
+
+    `damage` is what is wrong with their files; None: what is noted of it.
+    """
+    if damage is None:
+        damage = await asyncio.to_thread(damages_in, files_of(settings.place), now)
+    no_mirror, no_inbox = (_is_of(name, damage) for name in ("mirror.db", "inbox.db"))
+    if no_mirror:
+        mirror = None
     figures = newest = complete = registration = tokens = holder = gap = None
     drift = NO_DRIFT
     heard = False
@@ -231,7 +270,7 @@ async def status_in(
             owes = owed(figures.progress, complete, now, settings.timing)
         if figures is not None and figures.last_delivery_at is not None:
             counts = await deliveries_by_hour(mirror, figures.last_delivery_at - (WEEKS + 1) * WEEK)
-    reader = await inbox.reader()
+    reader = None if no_inbox else await inbox.reader()
     pending = Pending() if reader is None else await _pending(reader, settings.company_id, figures, now)
     heard = heard or (reader is not None and await reader.has_deliveries(settings.company_id))
     auth = BasicAuth if tokens is None else OAuth
@@ -239,8 +278,8 @@ async def status_in(
         now=now,
         company_id=settings.company_id,
         running=running or holder is not None,
-        has_inbox=reader is not None,
-        has_mirror=mirror is not None,
+        has_inbox=reader is not None or no_inbox,
+        has_mirror=mirror is not None or no_mirror,
         figures=figures,
         pending=pending,
         newest_sweep=newest,
@@ -258,7 +297,12 @@ async def status_in(
         problems=tuple(failing[1]),
         owes=owes,
         disk_left=left_on_disk(settings.data_dir),
+        damage=damage,
     )
+
+
+def _is_of(name: str, damage: tuple[Damage, ...]) -> bool:
+    return any(one.file == name for one in damage)
 
 
 async def _pending(reader: InboxReader, company_id: int, figures: Figures | None, now: datetime) -> Pending:

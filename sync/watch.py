@@ -32,6 +32,8 @@ FIRST_PAUSE: Final = timedelta(seconds=15)
 LONGEST_PAUSE: Final = timedelta(minutes=10)
 AWAY: Final = "database"
 """The alert of a mirror that cannot be used."""
+DAMAGED: Final = "damaged"
+"""The alert of a store whose file is damaged or was replaced."""
 AWAY_FOR_LONG: Final = timedelta(minutes=2)
 """For so long nobody is told: a server is started anew, a backup holds a lock."""
 OPEN: Final = "open"
@@ -147,7 +149,13 @@ class Watch:
         status = await status_of(self._settings, now)
         concerns = [one for one in reversed(status.concerns()) if one.is_told]
         standing = {one.alert: one for one in concerns if one.alert is not None}
-        known = {alert.name for alert in await open_alerts(self._mirror)}
+        try:
+            known = {alert.name for alert in await open_alerts(self._mirror)}
+        except Exception:
+            damaged = standing.get(DAMAGED)  # then the alerts may be unreadable, too
+            if damaged is not None:
+                self._hold(DAMAGED, damaged.severity, damaged.sentence, damaged.since or now)
+            raise
         for name, one in standing.items():
             if name not in known:
                 self._hold(name, one.severity, one.sentence, one.since or now)

@@ -62,7 +62,7 @@ class LoopBrokenError(MirrorError):
         reason = for_log(getattr(error, "orig", None) or error).partition("\n")[0]
         super().__init__(
             f"A fault of this program has ended the worker, in its loop {loop!r} "
-            f"({type(error).__name__}: {reason}). The log says where; nothing that was delivered is lost."
+            f"({type(error).__name__}: {reason}). The log says where; deliveries stay in the inbox."
         )
 
 

@@ -97,6 +97,10 @@ class Notes:
             self._page.outage, self._page.reason = span, reason
         self._something.set()
 
+    def wake(self) -> None:
+        """End a wait, though there may be nothing to write."""
+        self._something.set()
+
     async def wait(self, seconds: float) -> None:
         """Until there is something to write, but for so many seconds at most."""
         with suppress(TimeoutError):

@@ -77,6 +77,11 @@ class InboxStore(WritingThread):
         """What waits here for another database; None: nothing ever does."""
         return None
 
+    @property
+    def file(self) -> Path | None:
+        """The file that holds the inbox; None: it is elsewhere, or only for a time in a file."""
+        return self.database if isinstance(self.database, Path) else None
+
     async def begin(self, now: datetime, socket: str | None = None) -> None:
         """Note the start of a run; `socket` identifies one that its parent keeps open."""
         self._run = await self.transact(partial(transactions.begin, now=now, socket=socket))

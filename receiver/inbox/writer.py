@@ -20,6 +20,7 @@ from receiver.errors import MirrorError
 from receiver.inbox.notes import QUEUE_FULL, Notes
 from receiver.inbox.store import InboxStore
 from receiver.inbox.transactions import Row
+from receiver.integrity import FIRST_SECONDS, FileCheck
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -100,8 +101,12 @@ class InboxWriter:
         self._closing = False
         self._broken = False
         self._told = False
+        self._stored_since = True
+        """Whether a delivery was stored since one could not be."""
+        self._check = None if store.file is None else FileCheck(store.file, owns=True, clock=clock)
         self._committer: asyncio.Task[None] | None = None
         self._noter: asyncio.Task[None] | None = None
+        self._checker: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -167,10 +172,19 @@ class InboxWriter:
 
     async def _begin(self) -> None:
         await self._store.begin(self._clock(), self._socket)
+        if self._check is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_SECONDS):
+                    await self._check.check()
         self._committer = asyncio.create_task(self._commit_for_ever(), name="inbox commits")
         self._noter = asyncio.create_task(self._note_for_ever(), name="inbox notes")
-        for task in (self._committer, self._noter, *self._store.tasks):
+        checking = [] if self._check is None else [self._start_checking(self._check)]
+        for task in (self._committer, self._noter, *checking, *self._store.tasks):
             task.add_done_callback(self._watch)
+
+    def _start_checking(self, check: FileCheck) -> asyncio.Task[None]:
+        self._checker = asyncio.create_task(check.run(), name="inbox check")
+        return self._checker
 
     async def close(self) -> None:
         """Commit what waits, note the stop, give up the lock. Later appends raise `CommitFailed`."""
@@ -186,6 +200,11 @@ class InboxWriter:
             with suppress(asyncio.CancelledError):
                 await self._noter
         await self._write_notes(stopping=True)
+        self._tell_recovery()
+        if self._checker is not None:
+            self._checker.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._checker
         await self._store.close()
 
     async def __aenter__(self) -> Self:
@@ -208,6 +227,7 @@ class InboxWriter:
             raise CommitFailed("The receiver is stopping.")
         if self._broken:
             raise CommitFailed("The receiver has failed and has to be started anew.")
+        self._require_file()
         name = self._new_id()
         waiting = _Waiting(
             row=Row(name, company_id, topic, utc_text(self._clock()), json.dumps(headers), body),
@@ -219,6 +239,16 @@ class InboxWriter:
         self._something.set()
         await waiting.stored
         return name
+
+    def _require_file(self) -> None:
+        """Refuse a delivery, and note that, if the file is damaged, or another one is at its path."""
+        if self._check is None:
+            return
+        try:
+            self._check.require()
+        except MirrorError as error:
+            self._failed(1, error)
+            raise CommitFailed(f"The delivery could not be stored: {error}") from error
 
     def note_token(self, company_id: int, fingerprint: str) -> None:
         """Note which of a company's tokens has verified a delivery; see receiver.signature.fingerprint."""
@@ -238,7 +268,8 @@ class InboxWriter:
 
         After a failed one, the notes of it are the next try, within a second.
         """
-        return not (self._closing or self._broken or self._full or self._notes.failing)
+        damaged = self._check is not None and self._check.damage is not None
+        return not (self._closing or self._broken or self._full or self._notes.failing or damaged)
 
     @property
     def waiting(self) -> int:
@@ -304,6 +335,9 @@ class InboxWriter:
     def _settle(self, batch: Sequence[_Waiting], error: Exception | None) -> None:
         if error is None:
             self._notes.committed()
+            if self._told and not self._stored_since:
+                self._notes.wake()  # soon it is said
+            self._stored_since = True
         else:
             self._failed(len(batch), error)
         self._answer(batch, error)
@@ -340,6 +374,9 @@ class InboxWriter:
 
     def _failed(self, refused: int, error: Exception) -> None:
         self._notes.failed(refused, _reason(error), self._clock())
+        self._stored_since = False
+        if self._check is not None:
+            self._check.suspect(error)
         if not self._told:  # and not again while small rows succeed and large ones fail
             self._told = True
             log.error(
@@ -352,10 +389,14 @@ class InboxWriter:
         while True:
             await self._notes.wait(self._heartbeat_seconds)
             await self._write_notes()
-            if self._told and not self._notes.failing:
-                self._told = False
-                log.info("Deliveries are stored again.", action="commits_recovered")
+            self._tell_recovery()
             await asyncio.sleep(1)
+
+    def _tell_recovery(self) -> None:
+        """Say that deliveries are stored again, once one is."""
+        if self._told and self._stored_since and not self._notes.failing:
+            self._told = False
+            log.info("Deliveries are stored again.", action="commits_recovered")
 
     async def _write_notes(self, *, stopping: bool = False) -> None:
         async with self._noting:
@@ -365,6 +406,8 @@ class InboxWriter:
             page = self._notes.take(now, last=stopping)
             # one that has failed no longer stores, and gives no sign of life, not even that it stops
             try:
+                if self._check is not None:
+                    self._check.require()
                 written = await self._store.note(page, now, alive=not self._broken, last=stopping)
             except Exception as error:
                 self._notes.put_back(page)

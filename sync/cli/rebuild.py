@@ -23,8 +23,8 @@ async def rebuild(*, company: Company = None, json: bool = False) -> int:
     each. The worker goes on with that if this command is ended. History and verdicts stay; the feed goes on,
     and tells what differs.
 
-    A file that is damaged is put aside first and begun anew; that takes the worker to be stopped. Its history
-    then begins with the oldest delivery of the inbox.
+    A file that is damaged is put aside first and begun anew; that takes the worker to be stopped, and for the
+    inbox the receiver, too. The history then begins with the oldest delivery of the inbox.
 
     Ends with 1 if a customer could not be read or if deletions are held.
 
@@ -47,12 +47,21 @@ async def rebuild(*, company: Company = None, json: bool = False) -> int:
 
 
 def _put_aside(settings: WorkerSettings) -> None:
-    """Begin another file if the mirror's is damaged, and say so."""
+    """Begin another file in the place of one that is damaged, and say so."""
+    from receiver.integrity import damage_of
     from sync.engine import utc_now
-    from sync.mirror.damage import put_aside
+    from sync.mirror.damage import put_aside, put_inbox_aside
 
     if not isinstance(settings.place, Path):
         return
+    if damage_of(settings.place / "inbox.db") is not None:
+        inbox = put_inbox_aside(settings.place, utc_now())
+        if inbox is not None:
+            sys.stderr.write(
+                f"The inbox is damaged ({inbox.finding}): it lies in {inbox.file} now, and the receiver will "
+                "make another one. Deliveries that were not applied are lost with it; the reads of this "
+                "command, and a sweep once the receiver runs, find what they said.\n"
+            )
     aside = put_aside(settings.place, utc_now())
     if aside is None:
         return

@@ -32,7 +32,7 @@ class ConsoleBrokenError(MirrorError):
         what = "it ended by itself" if error is None else f"{type(error).__name__}: {error}"
         super().__init__(
             f"A fault of this program has ended the worker, in its console ({what}). "
-            "The log says where; nothing that was delivered is lost."
+            "The log says where; deliveries stay in the inbox."
         )
 
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from receiver.database import Server, StoreMissing, is_unavailable
 from receiver.errors import MirrorError, SettingsError
+from receiver.integrity import damage_of
 from receiver.local import connect_locally
 from receiver.settings import ENV_FILE, ReceiverSettings, Settings, secret_files
 from sync.doctor.behaviours import of_observations
@@ -23,7 +24,7 @@ from sync.doctor.modes import of_modes
 from sync.doctor.receiving import of_processes, of_refusals, of_tokens
 from sync.erasure import CAPTURED
 from sync.inbox import InboxView
-from sync.mirror.condition import condition_of, damage_of
+from sync.mirror.condition import condition_of
 from sync.mirror.figures import figures_of
 from sync.mirror.hours import deliveries_by_hour, ever_delivered
 from sync.mirror.observations import observations
@@ -273,6 +274,6 @@ async def _of_status(settings: MirrorSettings, now: datetime) -> AsyncGenerator[
 
 
 _REPAIRS: Final = {
-    "inbox.db": "stop the receiver, keep the file aside, start it: a sweep finds what was lost with it",
+    "inbox.db": "stop the receiver and the worker, then kounta-mirror rebuild",
     "mirror.db": "stop the worker, then kounta-mirror rebuild",
 }

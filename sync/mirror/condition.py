@@ -2,12 +2,11 @@
 
 import asyncio
 import sqlite3
-from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import text
 
-from receiver import postgresql, sqlite
+from receiver import postgresql
 from receiver.database import Place, Server, mirror_of
 from receiver.postgresql import Schema
 from sync.mirror.reader import MIGRATIONS
@@ -33,21 +32,6 @@ async def condition_of(place: Place) -> Condition:
     if not isinstance(place, Server):
         return Condition(f"SQLite {sqlite3.sqlite_version}{_caution(sqlite3.sqlite_version_info)}", None)
     return await asyncio.to_thread(_of_server, Schema(place.url, "mirror"))
-
-
-def damage_of(path: Path) -> str | None:
-    """Say what is wrong with a file of SQLite, having read it through; None: nothing, or there is none."""
-    if not path.is_file():
-        return None
-    try:
-        with sqlite.looking(path) as connection:
-            found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
-    except Exception as error:
-        original = getattr(error, "orig", error)
-        if not isinstance(original, sqlite3.DatabaseError):
-            raise
-        return str(original)
-    return None if found == "ok" else " ".join(found.split())
 
 
 def _caution(version: tuple[int, ...]) -> str:

@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.exc import DatabaseError
 
+from receiver.database import inbox_of
+from receiver.integrity import damage_of, forget_damage
 from receiver.ownership import Ownership
 from receiver.sqlite import looking, open_sync_writer
-from sync.mirror.condition import damage_of
 from sync.mirror.reader import mirror_path
 from sync.mirror.schema import METADATA, PROGRESS
 from sync.mirror.store import OWNER, migrate_mirror
@@ -58,14 +59,37 @@ def put_aside(directory: Path, now: datetime) -> PutAside | None:
         finding = damage_of(path)
         if finding is None:
             return None
-        aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%SZ}")
-        for end in ("-wal", "-shm", ""):
-            with suppress(FileNotFoundError):
-                path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
+        aside = _move_aside(path, now)
+        forget_damage(path)
         migrate_mirror(directory)
         return PutAside(finding, aside, _take_over(aside, path))
     finally:
         ownership.close()
+
+
+def put_inbox_aside(directory: Path, now: datetime) -> PutAside | None:
+    """Put the inbox's file aside if it is damaged; None: it is not damaged, or there is none.
+
+    The receiver makes another one, with another identity, by which the worker knows that deliveries are
+    missing. Raises OwnedElsewhere while a receiver runs.
+    """
+    path = inbox_of(directory)
+    assert isinstance(path, Path)  # noqa: S101 - a directory has files
+    with Ownership.take(directory, path.stem, PURPOSE):
+        finding = damage_of(path)
+        if finding is None:
+            return None
+        aside = _move_aside(path, now)
+        forget_damage(path)
+        return PutAside(finding, aside, ())
+
+
+def _move_aside(path: Path, now: datetime) -> Path:
+    aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%SZ}")
+    for end in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
+    return aside
 
 
 def _take_over(damaged: Path, path: Path) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from receiver.database import Place, directory_of, migrate, mirror_of, open_reader, open_writer
 from receiver.errors import MirrorError
+from receiver.integrity import FileCheck, PlacedFile
 from receiver.ownership import Ownership
 from receiver.postgresql import Schema
 from receiver.sqlite import TRUNCATION, checkpoint
@@ -83,6 +84,9 @@ class MirrorStore:
         self._one_writer = asyncio.Lock()
         database = mirror_of(place)
         self._log = Overgrown(database) if isinstance(database, Path) else None
+        self._placed = PlacedFile(database) if isinstance(database, Path) else None
+        self.check: FileCheck | None = None
+        """What checks the file while a worker runs; nothing is written to a file that it finds damaged."""
 
     @classmethod
     def open(cls, place: Place, purpose: str) -> Self:
@@ -113,7 +117,14 @@ class MirrorStore:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that writes; each step of it is awaited to its end."""
+        """Open a transaction that writes; each step of it is awaited to its end.
+
+        Raises StoreDamagedError or StoreReplacedError for a file that must not be written.
+        """
+        if self._placed is not None:
+            self._placed.require()
+        if self.check is not None:
+            self.check.require()
         log = self._log
         if log and (seconds := log.seconds_to_wait()) and await self._restart_log(seconds):
             log.begins_anew()
@@ -122,7 +133,9 @@ class MirrorStore:
             try:
                 async with Whole(connection.begin()):
                     yield connection
-            except BaseException:
+            except BaseException as error:
+                if self.check is not None:
+                    self.check.doubt(error)  # it may be the inbox's, which is read meanwhile
                 await whole(connection.undo())
                 raise
 

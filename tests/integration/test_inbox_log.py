@@ -12,6 +12,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
+from structlog.testing import capture_logs
 
 from receiver.database import Database, Place, inbox_of, migrate, utc_text
 from receiver.inbox import CONNECTIONS_FULL, CommitFailed, InboxReader, InboxWriter, QueueFull, transactions
@@ -432,6 +433,31 @@ def _refusing(writer: InboxWriter, *, refuse: bool) -> str:
     if writer._store._engine.dialect.name == "sqlite":
         return f"PRAGMA query_only = {int(refuse)}"
     return f"SET default_transaction_read_only = {refuse}"
+
+
+async def test_that_deliveries_are_stored_again_is_said_once_one_is(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def events() -> list[str]:
+        return [one["action"] for one in logged]
+
+    with capture_logs() as logged:
+        async with await InboxWriter.open(
+            database, clock=clock, new_id=clock.name, heartbeat_seconds=0.02
+        ) as writer:
+            with monkeypatch.context() as filled:
+                filled.setattr(writer._store, "append", full)
+                with pytest.raises(CommitFailed):
+                    await writer.append(1, UPDATED, {}, b"large")
+                async with asyncio.timeout(5):
+                    while not writer.ready:  # noqa: ASYNC110 - small rows are stored meanwhile: notes
+                        await asyncio.sleep(0.01)
+            assert events() == ["commit_failed"]
+            await writer.append(1, UPDATED, {}, b"large")
+        assert events() == ["commit_failed", "commits_recovered"]
 
 
 async def test_a_failing_store_refuses_notes_it_and_recovers(

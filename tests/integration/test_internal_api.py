@@ -110,4 +110,4 @@ async def test_a_database_that_cannot_be_used_is_one_sentence(served: Served, pa
     assert answer.status_code == (503 if path == "/erase" else 200)
     said = json.loads(answer.text.splitlines()[-1])["error"]
     assert said.startswith("The database cannot be used: ")
-    assert said.endswith("Nothing is lost; mend that and start again.")
+    assert said.endswith("Correct that, then try again.")

@@ -27,6 +27,7 @@ from receiver.database import (
     schema_revision,
     utc_text,
 )
+from receiver.integrity import StoreDamagedError
 from receiver.postgresql import Schema
 from tests.stores import change, held, shape
 
@@ -228,7 +229,7 @@ def test_a_store_of_a_newer_version_is_left_alone(store: Database, history: Path
 def test_a_file_that_is_no_database_is_told_and_kept(tmp_path: Path, history: Path) -> None:
     path = tmp_path / "store.db"
     path.write_bytes(b"a letter to a friend" * 100)
-    with pytest.raises(MigrationFailed, match="not a database"):
+    with pytest.raises(StoreDamagedError, match=r"store\.db is damaged: .*not a database.*rebuild"):
         migrate(path, str(history))
     assert path.read_bytes().startswith(b"a letter to a friend")
 

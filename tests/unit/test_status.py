@@ -9,6 +9,7 @@ import pytest
 
 from receiver.inbox import Refusal, Start
 from receiver.inbox.store import Spooled
+from receiver.integrity import Damage
 from sync.concerns import CRITICAL, WARNING
 from sync.losses import Owed
 from sync.mirror.alerts import Alert
@@ -114,6 +115,33 @@ NEVER_VERIFIED = (
 )
 
 NAMED = {
+    "the mirror's file is damaged": (
+        replace(WELL, damage=(Damage("mirror.db", "malformed", NOON),)),
+        (
+            CRITICAL,
+            "mirror.db is damaged (malformed). Nothing is applied. Stop the worker, then rebuild.",
+            "kounta-mirror rebuild",
+        ),
+    ),
+    "the inbox's file is damaged": (
+        replace(WELL, damage=(Damage("inbox.db", "cut off", NOON),)),
+        (
+            CRITICAL,
+            "inbox.db is damaged (cut off). Deliveries are refused. Stop receiver and worker, then rebuild.",
+            "kounta-mirror rebuild",
+        ),
+    ),
+    "the inbox's file was removed": (
+        replace(WELL, damage=(Damage("inbox.db", "was removed while it was open", NOON, is_replaced=True),)),
+        (
+            CRITICAL,
+            (
+                "inbox.db was removed while it was open. "
+                "Deliveries are refused until it is put back, or the receiver restarted."
+            ),
+            None,
+        ),
+    ),
     "the worker is stopped": (
         replace(WELL, running=False),
         (CRITICAL, "The worker does not run.", "kounta-mirror worker"),
@@ -424,6 +452,7 @@ def test_the_json_has_every_key_that_others_rely_on() -> None:
         "attention": [],
         "worker_running": True,
         "disk_left_bytes": 5_000_000_000,
+        "damage": [],
         "spooled": None,
         "deliveries": {
             "pending": 2,
@@ -507,6 +536,9 @@ def test_a_clock_that_is_ahead_makes_no_negative_age() -> None:
 
 
 ALERTS = {
+    "the mirror's file is damaged": "damaged",
+    "the inbox's file is damaged": "damaged",
+    "the inbox's file was removed": "damaged",
     "the disk is nearly full": "disk",
     "deliveries wait long": "late",
     "a delivery failed": "failed",

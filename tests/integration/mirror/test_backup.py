@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from receiver.database import mirror_of
+from receiver.database import inbox_of, mirror_of
 from receiver.sqlite import looking
 from sync.mirror import backup
 from sync.mirror.backup import BackupFailed, back_up
@@ -84,6 +84,24 @@ async def test_a_restored_copy_goes_on_where_it_was_made(busy: Any, tmp_path: Pa
             "SELECT verdict FROM delivery_verdicts WHERE delivery_id = ?", (later,)
         ).fetchall()
     assert (found, given) == ([("Kim",)], ("applied",))
+
+
+async def test_a_restored_copy_that_is_older_than_the_inbox_goes_back_asks_for_a_sweep(
+    busy: Any, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.db"
+    back_up(busy.place, copy)
+    for number in range(3):
+        await busy.post(busy.customer(1, 30 + number, first_name=f"Kim {number}"))
+    change(inbox_of(busy.place), "DELETE FROM deliveries WHERE position < 8")  # as retention does
+    restored = tmp_path / "restored"
+    restored.mkdir()
+    copy.replace(restored / "mirror.db")
+    async with await busy.new_mirror(restored) as mirror:
+        reader = await busy.view.reader()
+        assert await busy.new_applier(mirror).apply_pending(reader) == 1
+        progress = mirror.progress
+        assert (progress.position, progress.missing, progress.sweep_due) == (8, 2, "gap")
 
 
 async def test_what_is_no_copy_is_never_replaced(busy: Any, tmp_path: Path) -> None:

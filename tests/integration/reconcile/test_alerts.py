@@ -1,9 +1,11 @@
 """What needs attention is told once when it begins and once when it is over, whatever fails on the way."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from starlette.routing import Route
 
 from receiver.database import inbox_of, mirror_of
 from receiver.inbox import InboxReader, InboxWriter
+from receiver.integrity import FileCheck, StoreDamagedError
 from sync.alerts import Pager
 from sync.kounta import KountaError
 from sync.merge.doubts import Reason
@@ -256,6 +259,36 @@ async def test_a_database_that_is_away_is_told_once_it_lasts(
     await pass_on(watch)
     assert on_call.heard == [("database", "open"), ("database", "closed")]
     assert await untold_alerts(watched.engine.mirror) == []
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])  # a server looks after its files by itself
+@pytest.mark.parametrize("unreadable", [False, True])
+async def test_a_damaged_mirror_is_told_at_once_though_nothing_can_be_written(
+    watched: Any,
+    on_call: OnCall,
+    unreadable: bool,  # noqa: FBT001 - a parameter
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = mirror_of(watched.place)
+    assert isinstance(path, Path)
+    check = FileCheck(path, owns=True, clock=watched.clock)
+    watched.engine.mirror.store.check = check
+    malformed = sqlite3.DatabaseError("database disk image is malformed")
+    malformed.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    check.suspect(malformed)
+    if unreadable:
+
+        async def unread(*_: object) -> None:
+            raise DBAPIError("SELECT", None, malformed)
+
+        monkeypatch.setattr("sync.watch.open_alerts", unread)
+    watch = watch_of(watched)
+    for _ in range(3):
+        with pytest.raises((StoreDamagedError, DBAPIError)):
+            await watch.look()
+        watched.skip(15)
+    assert on_call.heard == [("damaged", "open")]
+    assert on_call.told[0]["sentence"].startswith("mirror.db is damaged (database disk image is malformed)")
 
 
 async def test_an_alert_whose_note_fails_is_told_once(watched: Any, on_call: OnCall) -> None:
