@@ -58,12 +58,16 @@ _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"
 
 
 class Refused(Exception):  # noqa: N818 - it says what is the case
-    """A request is answered with one of `REFUSALS`; `more` goes beside its code and detail."""
+    """A request is answered with one of `REFUSALS`; `more` goes beside its code and detail.
 
-    def __init__(self, code: str, more: Mapping[str, str] = NOTHING) -> None:
+    `counted` is the code that it counts as, where that is another one.
+    """
+
+    def __init__(self, code: str, more: Mapping[str, str] = NOTHING, counted: str | None = None) -> None:
         super().__init__(code)
         self.code = code
         self.more = more
+        self.counted = counted or code
 
 
 def written(code: str) -> bytes:

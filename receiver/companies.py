@@ -37,6 +37,7 @@ OF_THE_INSTALLATION: Final = {
     "alert_url": "MIRROR_ALERT_URL",
     "company_id": "KOUNTA_COMPANY_ID",
     "config": PLACE,
+    "connection_limit": "MIRROR_CONNECTION_LIMIT",
     "console_host": "MIRROR_CONSOLE_HOST",
     "console_password": "MIRROR_CONSOLE_PASSWORD",
     "console_port": "MIRROR_CONSOLE_PORT",
@@ -49,6 +50,7 @@ OF_THE_INSTALLATION: Final = {
     "receiver_metrics_port": "MIRROR_RECEIVER_METRICS_PORT",
     "retention_days": "MIRROR_RETENTION_DAYS",
     "secret_key": "MIRROR_SECRET_KEY",
+    "source_connection_limit": "MIRROR_SOURCE_CONNECTION_LIMIT",
 }
 """The settings that all companies share, by what somebody may call them in a table."""
 

@@ -80,7 +80,7 @@ class Webhook:
         except _Gone:
             return
         except Refused as refused:
-            self.note_refused(refused.code, path_of(scope), company_id)
+            self.note_refused(refused.counted, path_of(scope), company_id)
             await refusal(refused.code, refused.more)(scope, receive, send)
             return
         self.answers[company_id, "stored"] += 1
@@ -160,7 +160,10 @@ class Webhook:
                         return b"".join(parts)
                     message = await receive()
         except TimeoutError as error:
-            raise Refused("body_too_slow") from error  # also at a stop: no stranger makes a 503
+            # a stranger must not make 503s count, which are a problem in any case
+            raise Refused(
+                "unavailable" if self._stopping else "body_too_slow", counted="body_too_slow"
+            ) from error
         finally:
             self._reading.discard(patience)
 

@@ -179,6 +179,9 @@ async def test_a_half_sent_body_does_not_hold_up_a_stop(
     assert answer.startswith(b"HTTP/1.1 503")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "unavailable"
     assert await stored(tmp_path / "data") == set(load.answered)
+    async with InboxReader.open(tmp_path / "data/inbox.db") as inbox:
+        (refusal,) = await inbox.refusals(COMPANY)
+    assert (refusal.reason, refusal.count) == ("body_too_slow", 1)  # nothing of it verified: a stranger's
 
 
 @contextmanager

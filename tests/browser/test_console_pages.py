@@ -1,5 +1,6 @@
 """Every page and every button of the console, in a browser, before a real worker beside a local Kounta."""
 
+import re
 from typing import Any
 
 import pytest
@@ -107,7 +108,7 @@ def test_a_customer_is_found_and_verified(visitor: Visitor) -> None:
 def test_deletions_are_held_reviewed_and_let_go(visitor: Visitor) -> None:
     visitor.goes("/verifications")
     visitor.presses("Reconcile now")
-    visitor.page.get_by_text("Deletions held: 14.").first.wait_for()
+    visitor.page.get_by_text(re.compile(r"Reconciliation is over: .* Deletions held: 14\.")).first.wait_for()
     visitor.goes()
     assert "14 deletions are held: many at once." in visitor.said
     visitor.follows("Review them")
