@@ -221,11 +221,13 @@ class Shop:
         (value,) = row.values()
         return value
 
-    async def until(self, condition: Callable[[], object]) -> None:
+    async def until(
+        self, condition: Callable[[], object], *, seconds: float = END_SECONDS, pause: float = 0.01
+    ) -> None:
         """Wait for what other processes bring about, and tell nobody."""
-        async with asyncio.timeout(END_SECONDS):
+        async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - it comes true in another process
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(pause)
 
     def break_down(self, **faults: Any) -> None:
         self.sandbox.change(self.sandbox.faults, faults)

@@ -56,7 +56,7 @@ class Street:
     async def is_held_by(self, process: Any) -> float:
         """Wait until this process holds the lease; give the seconds it took."""
         began_at = time.monotonic()
-        await self.shop.until(lambda: self.holder == process.child.pid)
+        await self.shop.until(lambda: self.holder == process.child.pid, seconds=2 * MOVES_WITHIN, pause=0.2)
         return time.monotonic() - began_at
 
     def first_name(self, customer_id: int) -> Any:
