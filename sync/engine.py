@@ -24,7 +24,7 @@ from sync.mirror.lease import held
 from sync.mirror.queue import await_nobody
 from sync.mirror.resubscription import Resubscription, resubscribe
 from sync.mirror.store import LeaseLostError, Mirror, MirrorStore
-from sync.observations import keep_observations
+from sync.observations import keep_observations, recall_observations
 from sync.reconcile.deletions import Deletions
 from sync.reconcile.reconciler import Reconciler
 from sync.reconcile.refresh import Refresher
@@ -122,6 +122,7 @@ async def open_engine(
                 settings, kounta.budget, auth.adopt, clock=clock, transport=transport, retries=kounta.retries
             )
             engine = _assemble(settings, mirror, kounta, auth, login, clock, sleep, random or Random())  # noqa: S311 - a sample, no secret
+            await recall_observations(mirror, kounta.observations)
             await engine.eraser.take_over()
             await await_nobody(mirror)  # whoever waited for a process that was killed has gone
             changed = await resubscribe(mirror, clock())

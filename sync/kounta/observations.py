@@ -4,7 +4,7 @@ No value and no id is kept. `Observations.see(NAME)` is all that a reader of ans
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -93,8 +93,12 @@ class Observations:
             else replace(known, count=known.count + count, last_at=now)
         )
 
+    def recall(self, names: Iterable[str]) -> None:
+        """Take behaviours for seen that an earlier process has counted."""
+        self._ever.update(names)
+
     def has_seen(self, name: str) -> bool:
-        """Return whether a behaviour has been seen since this object was made."""
+        """Return whether a behaviour has ever been seen."""
         return name in self._ever
 
     def unstored(self) -> dict[str, Observed]:

@@ -9,8 +9,9 @@ import pytest
 from receiver.inbox import Delivery
 from sync.doctor.behaviours import of_observations
 from sync.kounta import KountaError
+from sync.kounta.observations import Observations
 from sync.mirror.observations import observations
-from sync.observations import keep_observations
+from sync.observations import keep_observations, recall_observations
 from tests.integration.reconcile.conftest import COMPANY, Shop, answered
 
 
@@ -20,6 +21,14 @@ async def shown(shop: Shop) -> dict[str, int]:
     sentences = [one.sentence for one in of_observations(seen, shop.clock())]
     assert [sentence.partition(":")[0] for sentence in sentences] == [one.name for one in seen]
     return {one.name: one.count for one in seen}
+
+
+async def test_the_next_process_knows_what_was_shown(quiet: Shop) -> None:
+    quiet.engine.kounta.observations.see("none-as-text")
+    await keep_observations(quiet.engine.mirror, quiet.engine.kounta.observations)
+    later = Observations(quiet.clock)
+    await recall_observations(quiet.engine.mirror, later)
+    assert (later.has_seen("none-as-text"), later.has_seen("gone"), later.unstored()) == (True, False, {})
 
 
 @pytest.mark.parametrize(
