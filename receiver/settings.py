@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
+LIMITS = Limits()
 ENV_FILE = ".env"  # in the working directory
 BIGGEST_ID = 2**63 - 1  # what a database can hold
 
@@ -180,14 +181,14 @@ class ReceiverSettings(Settings):
         description="how many deliveries may wait for a commit, a number",
     )
     connection_limit: int = Field(
-        1024,
+        LIMITS.connections,
         alias="MIRROR_CONNECTION_LIMIT",
         ge=FEWEST,
         le=65535,
         description="how many connections the receiver holds at once, a number",
     )
     source_connection_limit: int = Field(
-        64,
+        LIMITS.of_one_source,
         alias="MIRROR_SOURCE_CONNECTION_LIMIT",
         gt=0,
         description="how many of them one sender of the internet may have, a number",

@@ -1,4 +1,4 @@
-"""The table of what the program stands on: `python -m tests.dependencies` writes the page anew.
+"""The table of what the program stands on: `python -m tests.dependencies` writes the page.
 
 Packages and versions are those of the lock; sizes and days of release come from the index, by `uv lock`.
 """

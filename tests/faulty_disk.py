@@ -82,7 +82,7 @@ class Fault(NamedTuple):
     """An I/O error; half of a write before the error; a full disk; or the power, which takes everything."""
     at: int
     """The operation that fails; they are counted from 1."""
-    lasting: bool = False
+    persistent: bool = False
     """Whether all later operations of the kind fail, too; after a power cut all do."""
 
 
@@ -210,7 +210,7 @@ class FaultyDisk:
             return True
         self.operations.append(what)
         fault, number = self._fault, len(self.operations)
-        if fault is None or number < fault.at or (number > fault.at and not fault.lasting):
+        if fault is None or number < fault.at or (number > fault.at and not fault.persistent):
             return False
         if number == fault.at:
             self.hit = what

@@ -11,7 +11,7 @@ BUILD_TOOLS = {"editables", "hatchling", "pluggy", "pathspec", "trove-classifier
 def test_the_page_lists_what_is_locked() -> None:
     listed = re.findall(r"^\| ([a-z][\w.-]*) \| ([\w.]+) \|", PAGE.read_text(), flags=re.MULTILINE)
     wanted = [(one.name, one.version) for one in locked(LOCK.read_text()) if not one.elsewhere]
-    assert [one for one in listed if one[0] != "package"] == wanted, "scripts/dependencies writes it anew"
+    assert [one for one in listed if one[0] != "package"] == wanted, "run scripts/dependencies"
 
 
 def test_each_package_that_is_asked_for_has_a_purpose() -> None:

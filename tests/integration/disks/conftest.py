@@ -21,10 +21,10 @@ class Faults:
         self._disk = disk
         self.tried = 0
 
-    def each(self, kind: Kind, *, lasting: bool = False) -> Iterator[Fault]:
-        at = 1 + (2 * len(kind) + lasting) % EVERY
+    def each(self, kind: Kind, *, persistent: bool = False) -> Iterator[Fault]:
+        at = 1 + (2 * len(kind) + persistent) % EVERY
         while at <= MOST_OPERATIONS:
-            yield Fault(kind, at, lasting)
+            yield Fault(kind, at, persistent)
             if self._disk.hit is None:
                 return
             self.tried += 1

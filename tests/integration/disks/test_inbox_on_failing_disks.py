@@ -21,7 +21,7 @@ COMPANY = 5678
 
 
 @dataclass
-class Told:
+class Seen:
     """What a receiver has answered, and complained of."""
 
     acknowledged: dict[str, bytes] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Told:
     complaints: list[str] = field(default_factory=list)
 
 
-async def receive(path: Path, clock: Clock, disk: FaultyDisk, told: Told) -> None:
+async def receive(path: Path, clock: Clock, disk: FaultyDisk, seen: Seen) -> None:
     """Be the receiver: store deliveries, alone and together, and stop.
 
     Once the disk is well again, it stores the next one without a restart.
@@ -37,15 +37,15 @@ async def receive(path: Path, clock: Clock, disk: FaultyDisk, told: Told) -> Non
     try:
         writer = await InboxWriter.open(path, clock=clock, new_id=clock.name)
     except MirrorError as error:
-        told.complaints.append(str(error))
+        seen.complaints.append(str(error))
         return
 
     async def append(body: bytes) -> None:
         try:
-            told.acknowledged[await writer.append(COMPANY, "customers/updated", {}, body)] = body
+            seen.acknowledged[await writer.append(COMPANY, "customers/updated", {}, body)] = body
         except CommitFailed as error:
-            told.refused += 1
-            told.complaints.append(str(error))
+            seen.refused += 1
+            seen.complaints.append(str(error))
 
     async with writer:
         for number in range(4):
@@ -53,12 +53,12 @@ async def receive(path: Path, clock: Clock, disk: FaultyDisk, told: Told) -> Non
         await asyncio.gather(*(append(b"together %d" % number) for number in range(4)))
         if disk.hit is not None and not disk.is_cut:
             disk.heal()
-            before = len(told.acknowledged)
+            before = len(seen.acknowledged)
             await append(b"well again")
-            assert len(told.acknowledged) == before + 1, told.complaints
+            assert len(seen.acknowledged) == before + 1, seen.complaints
 
 
-async def check(path: Path, told: Told, clock: Clock) -> None:
+async def check(path: Path, seen: Seen, clock: Clock) -> None:
     """See that the file is whole, holds all that was acknowledged, and goes on."""
     async with await InboxWriter.open(path, clock=clock, new_id=clock.name) as writer:
         name = await writer.append(COMPANY, "customers/updated", {}, b"after it")
@@ -67,7 +67,7 @@ async def check(path: Path, told: Told, clock: Clock) -> None:
     with closing(sqlite3.connect(path)) as file:
         assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     bodies = {one.id: one.body for one in found}
-    assert {name: bodies.get(name) for name in told.acknowledged} == told.acknowledged
+    assert {name: bodies.get(name) for name in seen.acknowledged} == seen.acknowledged
     assert found[-1].id == name
     assert [one.position for one in found] == list(range(1, len(found) + 1))
 
@@ -83,27 +83,27 @@ async def before(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -
     return directory
 
 
-@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("kind", ["error", "short", "full"])
 async def test_nothing_acknowledged_is_lost_whichever_operation_fails(
     before: Path,
     kind: Kind,
-    lasting: bool,  # noqa: FBT001 - a parameter
+    persistent: bool,  # noqa: FBT001 - a parameter
     disk: FaultyDisk,
     faults: Any,
     clock: Clock,
 ) -> None:
-    for fault in faults.each(kind, lasting=lasting):
+    for fault in faults.each(kind, persistent=persistent):
         path = shutil.copytree(before, before.with_name(f"at {fault.at}")) / "inbox.db"
-        told = Told()
+        seen = Seen()
         disk.arm(path, fault)
         with capture_logs() as logged:
-            await receive(path, clock, disk, told)
+            await receive(path, clock, disk, seen)
         disk.heal()
-        if told.refused:
+        if seen.refused:
             assert any(one["action"] == "commit_failed" for one in logged), fault
-        assert told.complaints or len(told.acknowledged) >= 8, fault
-        await check(path, told, clock)
+        assert seen.complaints or len(seen.acknowledged) >= 8, fault
+        await check(path, seen, clock)
     assert faults.tried > 2
 
 
@@ -112,14 +112,14 @@ async def test_a_power_cut_takes_nothing_that_was_acknowledged(
 ) -> None:
     for fault in faults.each("power"):
         directory = shutil.copytree(before, before.with_name(f"at {fault.at}"))
-        told = Told()
+        seen = Seen()
         disk.arm(directory / "inbox.db", fault)
-        await receive(directory / "inbox.db", clock, disk, told)
+        await receive(directory / "inbox.db", clock, disk, seen)
         left = [directory / name for name in ("what was synced", "some more", "some other")]
         for number, one in enumerate(left):
             one.mkdir()
             disk.image(one, Random(fault.at * 10 + number) if number else None)
         disk.heal()
         for one in left:
-            await check(one / "inbox.db", told, clock)
+            await check(one / "inbox.db", seen, clock)
     assert faults.tried > 2

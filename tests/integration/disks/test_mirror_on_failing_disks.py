@@ -83,12 +83,12 @@ def content(directory: Path) -> dict[str, Any]:
     return held(directory / "mirror.db")
 
 
-@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("kind", ["error", "short", "full"])
 async def test_each_delivery_takes_effect_once_whichever_operation_fails(
     before: Path,
     kind: Kind,
-    lasting: bool,  # noqa: FBT001 - a parameter
+    persistent: bool,  # noqa: FBT001 - a parameter
     disk: FaultyDisk,
     faults: Any,
     clock: Clock,
@@ -96,7 +96,7 @@ async def test_each_delivery_takes_effect_once_whichever_operation_fails(
     well = shutil.copytree(before, before.with_name("well"))
     assert await work(well, clock) == []
     wanted = content(well)
-    for fault in faults.each(kind, lasting=lasting):
+    for fault in faults.each(kind, persistent=persistent):
         directory = shutil.copytree(before, before.with_name(f"at {fault.at}"))
         disk.arm(directory / "mirror.db", fault)
         errors = await work(directory, clock, disk)

@@ -20,7 +20,7 @@ async def test_a_file_that_cannot_be_read_counts_as_damaged_until_it_can(
     async with await InboxWriter.open(path, clock=clock, new_id=clock.name) as writer:
         await writer.append(5678, "customers/updated", {}, b"x" * 20_000)
     check = FileCheck(path, owns=True, clock=clock)
-    disk.arm(path, Fault("error", 8, lasting=True), reads=True)
+    disk.arm(path, Fault("error", 8, persistent=True), reads=True)
     await check.check()
     assert disk.hit == "read"
     disk.heal()
